@@ -1,0 +1,78 @@
+// safe_copy is one `rep movsb` between two labels. When it faults, the signal handler moves the
+// instruction pointer past it; rcx then still says how many bytes were left. Linux does the same
+// in copy_from_user with its exception table.
+#include <signal.h>
+#include <ucontext.h>
+
+#include <cstdint>
+#include <cstring>
+
+#include "src/base/bytes.h"
+
+extern "C" {
+extern const char boxrun_safe_copy_begin[];
+extern const char boxrun_safe_copy_end[];
+extern const char boxrun_safe_zero_begin[];
+extern const char boxrun_safe_zero_end[];
+}
+
+namespace boxrun {
+
+size_t safe_copy(void* to, const void* from, size_t size) {
+  size_t left = size;
+  asm volatile(
+      ".globl boxrun_safe_copy_begin\n"
+      "boxrun_safe_copy_begin:\n"
+      "  rep movsb\n"
+      ".globl boxrun_safe_copy_end\n"
+      "boxrun_safe_copy_end:\n"
+      : "+D"(to), "+S"(from), "+c"(left)
+      :
+      : "memory");
+  return size - left;
+}
+
+size_t safe_zero(void* to, size_t size) {
+  size_t left = size;
+  asm volatile(
+      ".globl boxrun_safe_zero_begin\n"
+      "boxrun_safe_zero_begin:\n"
+      "  rep stosb\n"
+      ".globl boxrun_safe_zero_end\n"
+      "boxrun_safe_zero_end:\n"
+      : "+D"(to), "+c"(left)
+      : "a"(0)
+      : "memory");
+  return size - left;
+}
+
+namespace {
+
+bool skip_fault(ucontext_t& context, const char* begin, const char* end) {
+  auto& rip = context.uc_mcontext.gregs[REG_RIP];
+  if (rip != static_cast<greg_t>(reinterpret_cast<uintptr_t>(begin))) return false;
+  rip = static_cast<greg_t>(reinterpret_cast<uintptr_t>(end));
+  return true;
+}
+
+void on_fault(int signo, siginfo_t*, void* context_pointer) {
+  auto& context = *static_cast<ucontext_t*>(context_pointer);
+  if (skip_fault(context, boxrun_safe_copy_begin, boxrun_safe_copy_end)) return;
+  if (skip_fault(context, boxrun_safe_zero_begin, boxrun_safe_zero_end)) return;
+  // Not ours: let the fault happen again with the default action.
+  struct sigaction dfl = {};
+  dfl.sa_handler = SIG_DFL;
+  sigaction(signo, &dfl, nullptr);
+}
+
+}  // namespace
+
+void install_fault_handlers() {
+  struct sigaction action = {};
+  action.sa_sigaction = on_fault;
+  action.sa_flags = SA_SIGINFO | SA_NODEFER;
+  sigaction(SIGBUS, &action, nullptr);
+  sigaction(SIGSEGV, &action, nullptr);
+}
+
+}  // namespace boxrun

@@ -1,0 +1,96 @@
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstring>
+#include <string>
+
+#include "src/base/bytes.h"
+#include "src/base/fd.h"
+#include "src/base/range.h"
+#include "src/base/ref.h"
+#include "src/base/result.h"
+#include "src/base/sync.h"
+#include "tests/unit/test.h"
+
+using namespace boxrun;
+
+TEST_CASE("errno names go both ways") {
+  CHECK(errno_name(Errno::kNoEnt) == "ENOENT");
+  CHECK(errno_name(Errno::kAgain) == "EAGAIN");
+  CHECK(errno_name(Errno::kRestartSys) == "ERESTARTSYS");
+  CHECK(errno_from_name("EWOULDBLOCK") == Errno::kAgain);
+  CHECK(errno_from_name("ENOTSUP") == Errno::kOpNotSupp);
+  CHECK(errno_from_name("ENOSUCH") == Errno::kOk);
+}
+
+static Result<int> half(int v) {
+  if (v % 2 != 0) return Errno::kInval;
+  return v / 2;
+}
+static Result<int> quarter(int v) { return TRY(half(TRY(half(v)))); }
+
+TEST_CASE("TRY propagates") {
+  CHECK(quarter(8).value_or(-1) == 2);
+  CHECK(quarter(6).error() == Errno::kInval);
+}
+
+TEST_CASE("Ref counts") {
+  struct Thing : RefCounted {
+    explicit Thing(int* gone) : gone_(gone) {}
+    ~Thing() override { ++*gone_; }
+    int* gone_;
+  };
+  int gone = 0;
+  {
+    Ref<Thing> a = make_ref<Thing>(&gone);
+    Ref<Thing> b = a;
+    CHECK(a->ref_count() == 2);
+    Ref<RefCounted> base = b;
+    CHECK(gone == 0);
+  }
+  CHECK(gone == 1);
+}
+
+TEST_CASE("Range arithmetic does not wrap") {
+  CHECK_FALSE(Range::make(UINT64_MAX - 1, 3).has_value());
+  CHECK(page_up(UINT64_MAX) == std::nullopt);
+  CHECK(Range{0, 10}.intersect({5, 20}) == Range{5, 10});
+}
+
+TEST_CASE("IoBuffers crosses pieces") {
+  std::array<char, 3> a{};
+  std::array<char, 5> b{};
+  const iovec pieces[] = {{a.data(), a.size()}, {nullptr, 0}, {b.data(), b.size()}};
+  IoBuffers buffers{std::span<const iovec>(pieces)};
+  CHECK(buffers.put(as_bytes_of("hello", 5)).value_or(0) == 5);
+  CHECK(buffers.remaining() == 3);
+  CHECK(std::string(a.data(), 3) == "hel");
+  CHECK(std::string(b.data(), 2) == "lo");
+  iovec out[4];
+  REQUIRE(buffers.iovecs(out, 2) == 1);
+  CHECK(out[0].iov_base == b.data() + 2);
+  CHECK(out[0].iov_len == 2);
+}
+
+TEST_CASE("safe_copy stops at memory that cannot be touched") {
+  install_fault_handlers();
+  char* two = static_cast<char*>(
+      mmap(nullptr, 2 * kPageSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  REQUIRE(mprotect(two + kPageSize, kPageSize, PROT_NONE) == 0);
+  std::array<char, 64> to{};
+  memset(two, 'x', kPageSize);
+  CHECK(safe_copy(to.data(), two + kPageSize - 10, 64) == 10);
+  CHECK(safe_zero(two + kPageSize - 4, 100) == 4);
+  IoBuffers buffers{std::span(reinterpret_cast<std::byte*>(two + kPageSize), 16)};
+  CHECK(buffers.put(as_bytes_of("abc", 3)).error() == Errno::kFault);
+  munmap(two, 2 * kPageSize);
+}
+
+TEST_CASE("Lock2 takes equal ranks in address order, and one lock once") {
+  Mutex a{Rank::kPipe};
+  Mutex b{Rank::kPipe};
+  { Lock2 both(b, a); }
+  { Lock2 one(a, a); }
+  Lock again(a);
+}
