@@ -46,10 +46,12 @@ enum class Rank : int {
   kAddressSpace = 100,
   kMemoryFile = 110,
   kPipe = 120,        // pipes, sockets and other two-ended objects: one lock for both ends
-  kEpoll = 122,
+  kEpoll = 122,       // the watch list of one epoll
   kGofer = 130,
   kTimers = 140,
   kWaitQueue = 150,
+  kEpollReady = 154,  // the ready list of one epoll, taken by notifications
+  kEpollQueue = 156,  // wait queues of epolls themselves; nested ones by lock_nested
   kSleeper = 160,
   kViolationLog = 170,
   kLog = 180,
@@ -71,6 +73,13 @@ class CAPABILITY("mutex") Mutex {
   void lock() ACQUIRE() {
 #ifdef BOXRUN_DEBUG
     internal::rank_acquire(this, rank_);
+#endif
+    mutex_.lock();
+  }
+  // For locks of one rank that an acyclic structure orders (an epoll that watches an epoll).
+  void lock_nested() ACQUIRE() {
+#ifdef BOXRUN_DEBUG
+    internal::rank_acquire_equal(this, rank_);
 #endif
     mutex_.lock();
   }

@@ -1,0 +1,102 @@
+// Objects never block, tasks do. An object that may become ready owns a WaitQueue and notifies it;
+// a task that wants to wait registers a WaitQueue::Entry for its Sleeper, tries its operation once
+// more, and sleeps. Task::block_on (kernel/task.h) puts the pieces together with signals.
+#pragma once
+#include <sys/epoll.h>
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+
+#include "src/base/result.h"
+#include "src/base/sync.h"
+
+namespace boxrun {
+
+// Readiness, in the bits that poll(2) and epoll(7) share.
+using Events = uint32_t;
+inline constexpr Events kReadable = EPOLLIN | EPOLLRDNORM;
+inline constexpr Events kWritable = EPOLLOUT | EPOLLWRNORM;
+inline constexpr Events kPriority = EPOLLPRI;
+inline constexpr Events kError = EPOLLERR;
+inline constexpr Events kHangup = EPOLLHUP;
+inline constexpr Events kReadHangup = EPOLLRDHUP;
+inline constexpr Events kAllEvents = ~Events{0};
+
+using Deadline = std::optional<std::chrono::steady_clock::time_point>;  // none: forever
+
+// What a WaitQueue calls. `notified` runs under the queue's lock (rank kWaitQueue): it may take
+// only locks of a greater rank, and must not block.
+class Waiter {
+ public:
+  virtual void notified(Events events) = 0;
+
+ protected:
+  ~Waiter() = default;
+};
+
+// The one thing a task's thread sleeps on: a latched wake-up and a latched interruption.
+// sleep() is for its owner's thread; the other methods are for any thread.
+class Sleeper final : public Waiter {
+ public:
+  void notified(Events) override { wake(); }
+  void wake() EXCLUDES(mutex_);
+  // Makes the current sleep, or the next one, return EINTR until take_interrupt.
+  void interrupt() EXCLUDES(mutex_);
+  bool take_interrupt() EXCLUDES(mutex_);
+  bool interrupted() const EXCLUDES(mutex_);
+  // Forgets an earlier wake-up: call before registering entries for a new wait.
+  void reset() EXCLUDES(mutex_);
+  // Consumes one wake-up. ETIMEDOUT after the deadline; EINTR when interrupted, which wins over
+  // a deadline but not over a wake-up that has already come.
+  Result<void> sleep(Deadline deadline) EXCLUDES(mutex_);
+
+ private:
+  mutable Mutex mutex_{Rank::kSleeper};
+  CondVar changed_;
+  bool woken_ GUARDED_BY(mutex_) = false;
+  bool interrupted_ GUARDED_BY(mutex_) = false;
+};
+
+// Who waits for an object. The queue must outlive its entries: whoever registers holds a reference
+// to the object that owns the queue.
+class WaitQueue {
+ public:
+  explicit WaitQueue(Rank rank = Rank::kWaitQueue) : mutex_(rank) {}
+  ~WaitQueue() { DCHECK(head_ == nullptr); }
+  WaitQueue(const WaitQueue&) = delete;
+  WaitQueue& operator=(const WaitQueue&) = delete;
+
+  enum class Mode : uint8_t { kShared, kExclusive };
+
+  // A registration for `mask`, in force from construction to destruction. Lives on the waiting
+  // thread's stack, or inside an epoll's watch.
+  class Entry {
+   public:
+    Entry(WaitQueue& queue, Events mask, Waiter& waiter, Mode mode = Mode::kShared);
+    ~Entry();
+    Entry(const Entry&) = delete;
+    Entry& operator=(const Entry&) = delete;
+
+   private:
+    friend class WaitQueue;
+    WaitQueue& queue_;
+    const Events mask_;
+    Waiter& waiter_;
+    const Mode mode_;
+    Entry* next_ = nullptr;
+    Entry* prev_ = nullptr;
+  };
+
+  // Notifies every shared entry whose mask meets `events` and, in the order they came, at most
+  // `exclusive` of the exclusive ones. EPOLLERR and EPOLLHUP reach everyone.
+  void notify(Events events, int exclusive = 1) EXCLUDES(mutex_);
+  bool empty() const EXCLUDES(mutex_);
+
+ private:
+  mutable Mutex mutex_;
+  Entry* head_ GUARDED_BY(mutex_) = nullptr;
+  Entry* tail_ GUARDED_BY(mutex_) = nullptr;
+};
+
+}  // namespace boxrun
