@@ -1,0 +1,99 @@
+// One run, completely decided: what `run` hands to launch after the options were merged over the
+// profile and the host was looked at. Nothing in it needs interpretation: paths are absolute,
+// lists are final, names are resolved. Plain data, owned by the monitor.
+#pragma once
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "src/profile/profile.h"
+#include "src/report/settings.h"
+
+namespace boxrun::cli {
+
+using profile::MountCache;
+using profile::MountMode;
+using profile::NetworkMode;
+using profile::SyscallAction;
+
+// A host file or directory that the Gofer serves. Sorted so that a mount point's parents come
+// first; of two mounts with one target the later one is on top.
+struct MountSpec {
+  std::string source;  // absolute host path without symlinks; it existed when it was looked at
+  std::string target;  // absolute guest path; missing parents are directories owned by root
+  MountMode mode = MountMode::kReadOnly;
+  MountCache cache = MountCache::kExclusive;
+  bool is_directory = true;
+  std::string origin;  // what asked for it, for error messages: "default.toml:9", "--ro x"
+  // Globs over absolute host paths that the Gofer withholds below this mount. `*` and `?` stay
+  // within one name, `**` is any number of names; a match hides all that is below it, too.
+  std::vector<std::string> hide;
+};
+
+// A symbolic link of the guest's root directory: /bin -> usr/bin.
+struct SymlinkSpec {
+  std::string path;
+  std::string text;
+};
+
+// An empty directory in the Sentry's memory: /tmp, the home directory.
+struct TmpfsSpec {
+  std::string path;
+  mode_t mode = 0755;
+  bool owned_by_user = false;  // otherwise by root
+};
+
+// One row of the syscall policy, in order; the last match wins.
+struct SyscallRuleSpec {
+  std::string pattern;  // a name, a glob or an @group, for the Sentry's table to resolve
+  SyscallAction action;
+  std::string origin;
+};
+
+// Who the target is inside. The numbers are both the guest's and the host's.
+struct IdentitySpec {
+  uid_t uid = 0;
+  gid_t gid = 0;
+  std::vector<gid_t> groups;
+  std::string name;
+  std::string home;
+  std::string shell;
+};
+
+// --trace[=GROUP] and --trace-file PATH; an empty path is stderr.
+struct TraceSpec {
+  bool enabled = false;
+  std::string group;
+  std::string path;
+};
+
+struct RunSpec {
+  std::string profile;            // for the report's first line
+  std::string platform = "auto";  // auto | ptrace | systrap | kvm
+  std::string program;            // absolute guest path that is executed
+  std::string command;            // as the user wrote it, for messages
+  std::vector<std::string> argv;
+  std::vector<std::string> env;  // NAME=VALUE
+  uint32_t env_withheld = 0;     // how many variables of the caller did not pass
+  std::string cwd;               // absolute guest path
+  std::string hostname;
+  IdentitySpec identity;
+
+  std::vector<MountSpec> mounts;
+  std::vector<SymlinkSpec> symlinks;
+  std::vector<TmpfsSpec> tmpfs;
+
+  NetworkMode network = NetworkMode::kLoopback;
+  profile::Limits limits;
+  SyscallAction syscall_default{SyscallAction::Kind::kAllow, Errno::kPerm};
+  std::vector<SyscallRuleSpec> syscall_rules;
+
+  report::Settings report;
+  TraceSpec trace;
+  int status_fd = -1;  // --status-fd: one JSON object a line; borrowed, -1 when not asked for
+  int verbosity = 0;   // -q is -1, each -v adds one
+};
+
+}  // namespace boxrun::cli
