@@ -19,7 +19,7 @@ class RefCounted {
 
   void ref() const { count_.fetch_add(1, std::memory_order_relaxed); }
   void unref() const {
-    if (count_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
+    if (drop_ref()) const_cast<RefCounted*>(this)->last_reference_gone();
   }
   // Takes a reference unless the count has already dropped to zero: for caches that hold raw
   // pointers and remove themselves in the destructor of the object.
@@ -36,6 +36,11 @@ class RefCounted {
  protected:
   RefCounted() = default;
   virtual ~RefCounted() = default;
+  // Called when the count has dropped to zero; try_ref fails from then on. Overridden where work
+  // must be done while the derived class is still whole.
+  virtual void last_reference_gone() { delete this; }
+  // unref without the consequences: true when that was the last reference.
+  bool drop_ref() const { return count_.fetch_sub(1, std::memory_order_acq_rel) == 1; }
 
  private:
   mutable std::atomic<uint32_t> count_{1};

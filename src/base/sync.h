@@ -37,7 +37,9 @@ enum class Rank : int {
   kFsContext = 52,
   kMountNamespace = 60,
   kRename = 64,       // one per file system: serialises renames of directories
-  kInode = 70,        // ancestor first; see vfs/README.md
+  kDirectory = 66,    // the entries of one directory (vfs); ancestor first, by lock_nested
+  kOverlay = 68,      // an overlay inode, above the inodes of its layers
+  kInode = 70,        // inside one file system; see vfs/README.md
   kDentry = 72,
   kFileLock = 74,
   kFileOffset = 80,
