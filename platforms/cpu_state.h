@@ -40,8 +40,8 @@ class CpuState {
   // --- used by the Sentry
   uint64_t syscall_number() const { return syscall_number_; }
   uint64_t syscall_arg(size_t i) const { return syscall_args_[i]; }
-  uint64_t ip() const { return registers_valid_ ? registers_.rip : ip_; }
-  uint64_t sp() const { return registers_valid_ ? registers_.rsp : sp_; }
+  uint64_t ip() { return location_known_ ? ip_ : fetch().rip; }
+  uint64_t sp() { return location_known_ ? sp_ : fetch().rsp; }
   // Sets rax. The one register a common system call changes (rcx and r11 are the platform's).
   void set_result(uint64_t rax);
   const Registers& registers() { return fetch(); }
@@ -74,8 +74,9 @@ class CpuState {
   RegisterSource* source_ = nullptr;
   uint64_t syscall_number_ = 0;
   std::array<uint64_t, 6> syscall_args_{};
-  uint64_t ip_ = 0;
+  uint64_t ip_ = 0;  // with location_known_: registers_ need not be fetched for these two
   uint64_t sp_ = 0;
+  bool location_known_ = false;
   uint64_t result_ = 0;
   bool result_dirty_ = false;
   bool registers_valid_ = false;
@@ -91,7 +92,7 @@ class CpuState {
 // (cpuid leaf 0xd), and that feature mask.
 size_t host_xstate_size();
 uint64_t host_xcr0();
-// An area of `host_xstate_size()` bytes in the state a new program starts with (FCW 0x37f,
+// Fills an area of `host_xstate_size()` bytes with the state a new program starts with (FCW 0x37f,
 // MXCSR 0x1f80, everything else initial).
 void initial_xstate(std::span<std::byte> out);
 
