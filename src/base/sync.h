@@ -32,7 +32,9 @@ enum class Rank : int {
   kKernel = 10,
   kTaskTree = 20,
   kSignals = 30,
+  kSignalHandlers = 35,  // one table of signal actions
   kTask = 40,
+  kFutex = 45,        // one bucket of futex waiters: held while the futex word is compared
   kFdTable = 50,
   kFsContext = 52,
   kMountNamespace = 60,

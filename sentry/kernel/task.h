@@ -1,0 +1,193 @@
+#pragma once
+#include <sys/types.h>
+
+#include <array>
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "platforms/platform.h"
+#include "sentry/cred/credentials.h"
+#include "sentry/kernel/exec.h"
+#include "sentry/kernel/fwd.h"
+#include "sentry/kernel/signal_state.h"
+#include "sentry/kernel/task_tree.h"
+#include "sentry/kernel/thread_group.h"
+#include "sentry/mm/memory_manager.h"
+#include "sentry/wait/wait.h"
+#include "src/base/ref.h"
+#include "src/base/result.h"
+#include "src/base/sync.h"
+
+namespace boxrun::kernel {
+
+// What a task shares with others or has for itself, by the flags of clone(2).
+struct TaskResources {
+  Ref<mm::MemoryManager> mm;
+  Ref<vfs::FdTable> fds;
+  Ref<vfs::FsContext> fs;
+  Ref<Credentials> cred;
+};
+
+// The part of a task's signal state that others touch: guarded by its group's signal lock.
+struct TaskSignals {
+  explicit TaskSignals(SignalQueueCount& queued) : pending(queued) {}
+  PendingSignals pending;
+  SignalSet blocked;
+  SignalSet waiting_for;                // in rt_sigtimedwait: blocked, yet not to be dropped
+  std::optional<SignalSet> saved_mask;  // restored when the system call ends without a handler
+  bool die = false;                     // this task alone must exit (execve of another)
+  bool must_stop = false;               // takes part in a group stop
+  bool stopped = false;
+  bool exited = false;
+};
+
+// One guest thread (struct task_struct), served by one host thread that runs Task::run. Owned by
+// its thread group's links and by that host thread. Members without a note are for that thread
+// only.
+class Task final : public RefCounted {
+ public:
+  Task(Kernel& kernel, Ref<ThreadGroup> group, pid_t tid, TaskResources resources);
+  ~Task() override;
+
+  Kernel& kernel() const { return kernel_; }
+  ThreadGroup& group() const { return *group_; }
+  pid_t tid() const { return tid_.load(std::memory_order_relaxed); }  // any thread
+  pid_t tgid() const { return group_->tgid; }
+
+  // --- what it has, for its own thread
+  mm::MemoryManager& mm() const { return *resources_.mm; }
+  vfs::FdTable& fds() const { return *resources_.fds; }
+  vfs::FsContext& fs() const { return *resources_.fs; }
+  const Credentials& cred() const { return *resources_.cred; }
+  platform::CpuState& cpu() { return cpu_; }
+  mm::Limits memory_limits() const { return group_->limits().memory(); }
+  void set_cred(Ref<Credentials> cred) EXCLUDES(mutex_);
+  void set_fds(Ref<vfs::FdTable> fds) EXCLUDES(mutex_);
+  void set_fs(Ref<vfs::FsContext> fs) EXCLUDES(mutex_);
+
+  // --- the same for any thread; null mm, fds and fs once the task has exited
+  TaskResources resources() const EXCLUDES(mutex_);
+  Ref<Credentials> cred_ref() const EXCLUDES(mutex_);
+  std::string comm() const EXCLUDES(mutex_);
+  void set_comm(std::string_view comm) EXCLUDES(mutex_);  // cut to 15 bytes
+  CpuTimes cpu_times() const;
+  char state_letter();  // R S T Z X for /proc/PID/stat
+  Accounting accounting() const;
+
+  // --- blocking (DESIGN 6). `op` returns a Result and kAgain while it cannot proceed; it is tried
+  // before and after registering with `queue`, and after each wake-up. ETIMEDOUT after the
+  // deadline, `interrupted` when a signal is to be handled.
+  template <class Op>
+  auto block_on(WaitQueue& queue, Events events, Deadline deadline, Op op,
+                Errno interrupted = Errno::kRestartSys,
+                WaitQueue::Mode mode = WaitQueue::Mode::kShared) -> decltype(op());
+  // For many queues: the caller has registered entries for sleeper() and calls it in a loop that
+  // tries its operation first. EINTR only when there is something to handle.
+  Result<void> sleep(Deadline deadline);
+  Sleeper& sleeper() { return sleeper_; }
+  // Sleeps until the deadline: kOk when it passed, EINTR.
+  Result<void> sleep_until(Deadline deadline);
+
+  // Makes the task look at its signals soon: any thread, may be called under the signal lock.
+  void interrupt();
+
+  // --- after a system call handler: how registers are left
+  // The handler has set all registers (execve, rt_sigreturn): its result is not written to rax.
+  void keep_registers() { keep_registers_ = true; }
+  // With kRestartBlock: what restart_syscall(2) calls.
+  using Restart = std::function<Result<uint64_t>(Task&)>;
+  void set_restart(Restart restart) { restart_ = std::move(restart); }
+  Result<uint64_t> restart();
+
+  // --- life
+  // Starts the host thread; EAGAIN.
+  Result<void> start();
+  // The thread of the task: returns when the task has exited.
+  void run();
+  // exit(2): the task ends when the current system call returns.
+  void exit(int status);
+  // execve(2). On success registers are those of the new program.
+  Result<void> exec(const ExecRequest& request);
+  void install(ExecImage image);  // the second half of exec; alone for the first program
+
+  // --- signals of this task
+  TaskSignals& signals(SignalLock&) { return signals_; }
+  Result<SignalAction> sigaction(int signo, const SignalAction* wanted);
+  SignalSet signal_mask();
+  void set_signal_mask(SignalSet mask);
+  SignalSet pending_signals();  // own and shared, blocked ones only: rt_sigpending
+  // For ppoll, pselect6, epoll_pwait, rt_sigsuspend: in force until the call has ended, when the
+  // old mask comes back: after the frame of a handler was built with it.
+  void set_temporary_mask(SignalSet mask);
+  Result<void> sigsuspend(SignalSet mask);  // returns kRestartNoHand
+  // Takes a pending signal of `wanted`, waiting until the deadline: EAGAIN, EINTR.
+  Result<SigInfo> sigtimedwait(SignalSet wanted, Deadline deadline);
+  // sigaltstack(2). EPERM while running on it, ENOMEM when too small, EINVAL.
+  Result<AltStack> sigaltstack(const AltStack* wanted);
+  void sigreturn();  // rt_sigreturn(2); a broken frame is SIGSEGV
+  // A synchronous signal: when blocked or ignored, the process dies of it.
+  void force_signal(const SigInfo& info);
+
+  // --- prctl(2), set_robust_list(2), set_tid_address(2)
+  int pdeath_signal = 0;  // guarded by the tree lock
+  bool no_new_privs = false;
+  Nanos timer_slack = 50'000;
+  uint64_t robust_list = 0;
+  uint64_t clear_child_tid = 0;
+
+ private:
+  friend class TaskStarter;
+  // task_run.cpp
+  void run_loop();
+  void handle(const platform::Stop& stop);
+  void handle_syscall(const platform::Stop& stop);
+  void handle_fault(const platform::Stop& stop);
+  bool emulate_vsyscall(uint64_t addr);
+  bool work_pending();
+  // signal_delivery.cpp: stops, exits, frames; returns false when the task must exit
+  bool handle_signals();
+  void resolve_restart(std::optional<SignalAction> handler);
+  // signal_frame.cpp
+  Result<void> push_signal_frame(const SigInfo& info, const SignalAction& action, SignalSet mask);
+  // task_exit.cpp
+  void finish();
+
+  Kernel& kernel_;
+  const Ref<ThreadGroup> group_;
+  std::atomic<pid_t> tid_;
+  mutable Mutex mutex_{Rank::kTask};
+  // Written by the own thread under mutex_, which reads them without it.
+  TaskResources resources_;
+  std::array<char, 16> comm_ GUARDED_BY(mutex_){};
+  std::unique_ptr<platform::Context> context_ GUARDED_BY(mutex_);
+  std::atomic<bool> in_guest_{false};
+  platform::CpuState cpu_;
+  Sleeper sleeper_;
+  TaskSignals signals_;
+  AltStack alt_stack_;
+  Restart restart_;
+  bool keep_registers_ = false;
+  bool exiting_ = false;
+  int exit_status_ = 0;
+  std::atomic<Nanos> user_time_{0};
+};
+
+template <class Op>
+auto Task::block_on(WaitQueue& queue, Events events, Deadline deadline, Op op, Errno interrupted,
+                    WaitQueue::Mode mode) -> decltype(op()) {
+  if (auto result = op(); result.ok() || result.error() != Errno::kAgain) return result;
+  sleeper_.reset();
+  WaitQueue::Entry entry(queue, events, sleeper_, mode);
+  for (;;) {
+    if (auto result = op(); result.ok() || result.error() != Errno::kAgain) return result;
+    if (auto slept = sleep(deadline); !slept.ok()) {
+      return slept.error() == Errno::kIntr ? interrupted : slept.error();
+    }
+  }
+}
+
+}  // namespace boxrun::kernel
