@@ -60,7 +60,7 @@ struct Op {
   static Op unmap(Range guest) { return {Kind::kUnmap, guest}; }
 };
 
-// The mappings of one guest process. Thread-safe; callers hold the mm's locks (rank kMmPages), so
+// The mappings of one guest process. Thread-safe; callers hold the mm's lock (rank kMmMaps), so
 // an implementation takes only locks of rank kAddressSpace and greater.
 class AddressSpace {
  public:

@@ -24,13 +24,15 @@ namespace boxrun::mm {
 using platform::Access;
 using platform::Prot;
 
+class HostWindow;  // host_window.h
+
 // Guest memory held in place: its pages stay allocated until this is destroyed, whatever the guest
 // unmaps meanwhile. buffers() is what the VFS reads from and writes to.
 class Pinned {
  public:
-  Pinned() = default;
-  Pinned(Pinned&&) noexcept;
-  Pinned& operator=(Pinned&&) noexcept;
+  Pinned();
+  Pinned(Pinned&& other) noexcept;
+  Pinned& operator=(Pinned&& other) noexcept;
   ~Pinned();
 
   IoBuffers buffers() const { return IoBuffers(std::span<const iovec>(pieces_)); }
@@ -38,7 +40,14 @@ class Pinned {
 
  private:
   friend class MemoryManager;
-  struct Hold;  // what keeps one piece alive: a memory-file extent or a mapped host file window
+  // What keeps a piece alive: an extent of the memory file, or a mapped window of a host file.
+  struct Hold {
+    MemoryFile* file = nullptr;
+    Range extent;
+    bool for_write = false;
+    Ref<HostWindow> window;
+  };
+  void release();
   std::vector<iovec> pieces_;
   std::vector<Hold> holds_;
   size_t size_ = 0;
@@ -49,10 +58,11 @@ struct MapRequest {
   uint64_t length = 0;  // bytes, as the guest gave it
   Prot prot = Prot::kNone;
   Prot max_prot = Prot::kRead | Prot::kWrite | Prot::kExec;  // what mprotect may raise it to
-  enum class Placement : uint8_t { kAnywhere, kFixed, kFixedNoReplace } placement{};
+  // kBelow2G is MAP_32BIT. kAnywhere and kBelow2G take `addr` as a hint.
+  enum class Placement : uint8_t { kAnywhere, kBelow2G, kFixed, kFixedNoReplace } placement{};
   bool shared = false;
   bool grows_down = false;
-  bool stack = false;     // for /proc/PID/maps: [stack]
+  bool stack = false;     // the main stack: [stack] in /proc/PID/maps (not MAP_STACK)
   bool populate = false;
   bool locked = false;
   bool noreserve = false;
@@ -75,7 +85,9 @@ struct FutexKey {
 // The fields of struct mm_struct that prctl(PR_SET_MM), /proc/PID/stat and execve deal in.
 struct Layout {
   uint64_t start_code = 0, end_code = 0, start_data = 0, end_data = 0;
-  uint64_t start_brk = 0, start_stack = 0;
+  uint64_t start_brk = 0;
+  uint64_t brk = 0;  // 0 in set_layout: the same as start_brk
+  uint64_t start_stack = 0;
   Range args, env;
   uint64_t vdso = 0;
   std::vector<std::byte> auxv;
@@ -107,7 +119,10 @@ struct VmaInfo {
 // reference between tasks of one process and by CLONE_VM. Thread-safe.
 class MemoryManager final : public RefCounted, public MappingObserver {
  public:
-  static Result<Ref<MemoryManager>> create(platform::Platform& platform, MemoryFile& memory_file);
+  // ADDR_NO_RANDOMIZE of personality(2) asks for kOff.
+  enum class Aslr : uint8_t { kOn, kOff };
+  static Result<Ref<MemoryManager>> create(platform::Platform& platform, MemoryFile& memory_file,
+                                           Aslr aslr = Aslr::kOn);
   ~MemoryManager() override;
 
   // A copy for fork(2): private pages become copy-on-write on both sides. Called on the thread
@@ -119,7 +134,9 @@ class MemoryManager final : public RefCounted, public MappingObserver {
   // --- system calls; errors as in the man page of each
   Result<uint64_t> map(const MapRequest& request, const Limits& limits);
   Result<void> unmap(uint64_t addr, uint64_t length);
-  Result<void> protect(uint64_t addr, uint64_t length, Prot prot, bool grows_down);
+  // `grows_down` is PROT_GROWSDOWN.
+  Result<void> protect(uint64_t addr, uint64_t length, Prot prot, bool grows_down,
+                       const Limits& limits = {});
   Result<uint64_t> remap(uint64_t old_addr, uint64_t old_size, uint64_t new_size, int flags,
                          uint64_t new_addr, const Limits& limits);
   // brk(2): returns the (perhaps unchanged) break.
@@ -184,7 +201,7 @@ class MemoryManager final : public RefCounted, public MappingObserver {
   Result<void> poke(uint64_t to, std::span<const std::byte> from);
 
   // --- MappingObserver
-  void invalidate(Range file_range) override;
+  void invalidate(PageSource& source, Range file_range, Gone gone) override;
 
  private:
   class Impl;

@@ -45,8 +45,8 @@ enum class Rank : int {
   kDentry = 72,
   kFileLock = 74,
   kFileOffset = 80,
-  kMmMaps = 90,
-  kMmPages = 92,
+  kMappings = 86,     // who maps a file (mm::MappingList)
+  kMmMaps = 90,       // both maps of one mm
   kAddressSpace = 100,
   kMemoryFile = 110,
   kPipe = 120,        // pipes, sockets and other two-ended objects: one lock for both ends
