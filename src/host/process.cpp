@@ -1,0 +1,85 @@
+#include "src/host/process.h"
+
+#include <poll.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <climits>
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+namespace boxrun::host {
+
+Result<UniqueFd> pidfd_of_self() {
+  return own_fd(static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0)));
+}
+
+void die_with_parent(int parent_pidfd) {
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  // A parent that died before the line above sends nothing any more; its pidfd is readable then.
+  pollfd parent = {parent_pidfd, POLLIN, 0};
+  if (::poll(&parent, 1, 0) != 0) ::_exit(125);
+}
+
+Result<void> become_subreaper() {
+  if (::prctl(PR_SET_CHILD_SUBREAPER, 1) < 0) return last_error();
+  return {};
+}
+
+Result<void> close_all_but(std::span<const int> keep) {
+  std::vector<int> sorted(keep.begin(), keep.end());
+  std::sort(sorted.begin(), sorted.end());
+  unsigned first = STDERR_FILENO + 1;
+  const auto close_until = [&first](unsigned end) -> Result<void> {
+    if (end > first && ::syscall(SYS_close_range, first, end - 1, 0) < 0) return last_error();
+    return {};
+  };
+  for (const int fd : sorted) {
+    if (fd < static_cast<int>(first)) continue;
+    TRY(close_until(static_cast<unsigned>(fd)));
+    first = static_cast<unsigned>(fd) + 1;
+  }
+  if (::syscall(SYS_close_range, first, UINT_MAX, 0) < 0) return last_error();
+  return {};
+}
+
+void shield_from_group_signals() {
+  struct sigaction action = {};
+  action.sa_handler = SIG_DFL;
+  for (int signo = 1; signo < NSIG; signo++) ::sigaction(signo, &action, nullptr);
+  // A write to a closed pipe or beyond RLIMIT_FSIZE is an error of one call, not the end.
+  action.sa_handler = SIG_IGN;
+  ::sigaction(SIGPIPE, &action, nullptr);
+  ::sigaction(SIGXFSZ, &action, nullptr);
+
+  sigset_t blocked;
+  ::sigemptyset(&blocked);
+  for (const int signo : {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGTSTP, SIGTTIN,
+                          SIGTTOU, SIGWINCH, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGPWR}) {
+    ::sigaddset(&blocked, signo);
+  }
+  ::sigprocmask(SIG_SETMASK, &blocked, nullptr);
+}
+
+Result<void> set_resource_limits() {
+  const rlimit core = {1, 1};
+  if (::setrlimit(RLIMIT_CORE, &core) < 0) return last_error();
+  rlimit files = {};
+  if (::getrlimit(RLIMIT_NOFILE, &files) < 0) return last_error();
+  files.rlim_cur = files.rlim_max;
+  if (::setrlimit(RLIMIT_NOFILE, &files) < 0) return last_error();
+  return {};
+}
+
+void wipe_environment() {
+  for (char** variable = environ; variable != nullptr && *variable != nullptr; variable++) {
+    ::explicit_bzero(*variable, ::strlen(*variable));
+  }
+  ::clearenv();
+}
+
+}  // namespace boxrun::host

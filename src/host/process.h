@@ -1,0 +1,37 @@
+// Small steps that every forked process of boxrun takes before it does anything else.
+#pragma once
+#include <csignal>
+#include <span>
+
+#include "src/base/failure.h"
+#include "src/base/fd.h"
+
+namespace boxrun::host {
+
+// A pidfd of the calling process. Taken before a fork, so that the child can tell a live parent
+// from a dead one: getppid() is 0 for every parent outside the child's pid namespace.
+Result<UniqueFd> pidfd_of_self();
+
+// Has the kernel kill this process when the thread that forked it ends, and ends it at once when
+// that happened already. To be repeated after every change of credentials, which disarms it
+// (kernel/cred.c: commit_creds). Exits the process with status 125 if the parent is gone.
+void die_with_parent(int parent_pidfd);
+
+// Orphaned descendants become children of this process instead of init's.
+Result<void> become_subreaper();
+
+// Closes every descriptor but the standard streams and `keep` (any order, -1 is skipped).
+Result<void> close_all_but(std::span<const int> keep);
+
+// Default dispositions for all signals and nothing pending inherited from the caller. Blocks
+// everything that a terminal or a user may send to the process group: only the monitor answers it.
+void shield_from_group_signals();
+
+// Core dumps never reach a file (the limit of 1 stops a piped core_pattern, too, which 0 does not:
+// fs/coredump.c), and as many descriptors as the hard limit allows.
+Result<void> set_resource_limits();
+
+// Overwrites and forgets the caller's environment: its secrets are none of our processes' business.
+void wipe_environment();
+
+}  // namespace boxrun::host

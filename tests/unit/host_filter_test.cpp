@@ -1,0 +1,214 @@
+// The seccomp tables: what must never be in them, and that the kernel enforces it.
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <string>
+#include <thread>
+
+#include "src/host/filter.h"
+#include "tests/unit/sealed_child.h"
+#include "tests/unit/test.h"
+
+using namespace boxrun;
+using namespace boxrun::host;
+
+namespace {
+
+struct Call {
+  int number;
+  const char* name;
+};
+
+// No process of ours may ever make these once it is sealed.
+constexpr Call kForbiddenEverywhere[] = {
+    {SYS_execve, "execve"},
+    {SYS_execveat, "execveat"},
+    {SYS_fork, "fork"},
+    {SYS_vfork, "vfork"},
+    {SYS_ptrace, "ptrace"},
+    {SYS_process_vm_readv, "process_vm_readv"},
+    {SYS_process_vm_writev, "process_vm_writev"},
+    {SYS_socket, "socket"},
+    {SYS_socketpair, "socketpair"},
+    {SYS_connect, "connect"},
+    {SYS_bind, "bind"},
+    {SYS_listen, "listen"},
+    {SYS_accept, "accept"},
+    {SYS_accept4, "accept4"},
+    {SYS_mount, "mount"},
+    {SYS_umount2, "umount2"},
+    {SYS_pivot_root, "pivot_root"},
+    {SYS_chroot, "chroot"},
+    {SYS_open_tree, "open_tree"},
+    {SYS_move_mount, "move_mount"},
+    {SYS_fsopen, "fsopen"},
+    {SYS_mount_setattr, "mount_setattr"},
+    {SYS_unshare, "unshare"},
+    {SYS_setns, "setns"},
+    {SYS_bpf, "bpf"},
+    {SYS_perf_event_open, "perf_event_open"},
+    {SYS_keyctl, "keyctl"},
+    {SYS_add_key, "add_key"},
+    {SYS_userfaultfd, "userfaultfd"},
+    {SYS_io_uring_setup, "io_uring_setup"},
+    {SYS_io_uring_enter, "io_uring_enter"},
+    {SYS_init_module, "init_module"},
+    {SYS_finit_module, "finit_module"},
+    {SYS_kexec_load, "kexec_load"},
+    {SYS_reboot, "reboot"},
+    {SYS_swapon, "swapon"},
+    {SYS_settimeofday, "settimeofday"},
+    {SYS_clock_settime, "clock_settime"},
+    {SYS_sethostname, "sethostname"},
+    {SYS_iopl, "iopl"},
+    {SYS_personality, "personality"},
+    {SYS_pidfd_getfd, "pidfd_getfd"},
+    {SYS_seccomp, "seccomp"},
+    {SYS_mknod, "mknod"},
+    {SYS_mknodat, "mknodat"},
+    {SYS_open_by_handle_at, "open_by_handle_at"},
+    {SYS_setpgid, "setpgid"},
+    {SYS_setsid, "setsid"},
+};
+
+// Names a file by a path, which only the Gofer and the monitor may do.
+constexpr Call kForbiddenToSentry[] = {
+    {SYS_open, "open"},           {SYS_openat, "openat"},       {SYS_openat2, "openat2"},
+    {SYS_creat, "creat"},         {SYS_stat, "stat"},           {SYS_lstat, "lstat"},
+    {SYS_newfstatat, "newfstatat"}, {SYS_statx, "statx"},       {SYS_access, "access"},
+    {SYS_faccessat, "faccessat"}, {SYS_readlink, "readlink"},   {SYS_readlinkat, "readlinkat"},
+    {SYS_unlink, "unlink"},       {SYS_unlinkat, "unlinkat"},   {SYS_rename, "rename"},
+    {SYS_renameat2, "renameat2"}, {SYS_linkat, "linkat"},       {SYS_symlinkat, "symlinkat"},
+    {SYS_mkdirat, "mkdirat"},     {SYS_chmod, "chmod"},         {SYS_fchmodat, "fchmodat"},
+    {SYS_chown, "chown"},         {SYS_fchownat, "fchownat"},   {SYS_chdir, "chdir"},
+    {SYS_truncate, "truncate"},   {SYS_setuid, "setuid"},       {SYS_setresuid, "setresuid"},
+    {SYS_kill, "kill"},           {SYS_tkill, "tkill"},         {SYS_pidfd_send_signal, "pidfd_send_signal"},
+};
+
+constexpr ProcessKind kKinds[] = {ProcessKind::kMonitor, ProcessKind::kGofer, ProcessKind::kSentry};
+
+bool allows(const std::vector<FilterRow>& rows, int number) {
+  return std::any_of(rows.begin(), rows.end(), [&](const FilterRow& r) { return r.number == number; });
+}
+
+void expect_killed(ProcessKind kind, const Call& call) {
+  const ChildEnd end = in_sealed_child(kind, {}, [&] {
+    ::syscall(call.number, -1, 0, 0, 0, 0, 0);
+    return 0;
+  });
+  CAPTURE(call.name);
+  CAPTURE(std::string(process_name(kind)));
+  CHECK(end.signal == SIGSYS);
+}
+
+}  // namespace
+
+TEST_CASE("every row names its user, and the forbidden set stays absent") {
+  for (const ProcessKind kind : kKinds) {
+    const std::vector<FilterRow> rows = rows_of(kind);
+    for (const FilterRow& row : rows) CHECK_FALSE(row.user.empty());
+    for (const Call& call : kForbiddenEverywhere) {
+      CAPTURE(call.name);
+      CHECK_FALSE(allows(rows, call.number));
+    }
+  }
+  for (const ProcessKind kind : {ProcessKind::kGofer, ProcessKind::kSentry}) {
+    for (const Call& call : kForbiddenToSentry) {
+      CAPTURE(call.name);
+      CHECK_FALSE(allows(rows_of(kind), call.number));
+    }
+  }
+}
+
+TEST_CASE("calls that are allowed in part are checked in their arguments") {
+  for (const ProcessKind kind : kKinds) {
+    for (const FilterRow& row : rows_of(kind)) {
+      const bool checked = row.checks[0].mask != 0;
+      if (row.number == SYS_clone) {
+        // Exactly one form: a thread, without any CLONE_NEW* flag.
+        REQUIRE(checked);
+        CHECK(row.checks[0].index == 0);
+        CHECK(row.checks[0].mask == UINT64_MAX);
+        CHECK((row.checks[0].value & CLONE_THREAD) != 0);
+        CHECK((row.checks[0].value & (CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID)) == 0);
+      }
+      if (row.number == SYS_ioctl || row.number == SYS_prctl || row.number == SYS_mmap ||
+          row.number == SYS_mprotect) {
+        CHECK(checked);
+      }
+    }
+  }
+}
+
+TEST_CASE("each forbidden call kills the process that makes it") {
+  for (const Call& call : kForbiddenEverywhere) {
+    for (const ProcessKind kind : kKinds) expect_killed(kind, call);
+  }
+  for (const Call& call : kForbiddenToSentry) expect_killed(ProcessKind::kSentry, call);
+}
+
+TEST_CASE("a sealed process still has its run time: threads, memory, locks") {
+  for (const ProcessKind kind : kKinds) {
+    const ChildEnd end = in_sealed_child(kind, {}, [] {
+      std::vector<char> large(8 << 20, 'x');
+      int sum = 0;
+      std::thread worker([&] { sum = large[5]; });
+      worker.join();
+      return sum == 'x' ? 7 : 1;
+    });
+    CAPTURE(std::string(process_name(kind)));
+    CHECK(end.code == 7);
+  }
+}
+
+TEST_CASE("arguments decide: new processes, executable memory, terminal input") {
+  const auto sentry = [](const std::function<int()>& body) {
+    return in_sealed_child(ProcessKind::kSentry, {}, body);
+  };
+  CHECK(sentry([] { return ::syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0) >= 0 ? 0 : 1; }).signal == SIGSYS);
+  CHECK(sentry([] {
+          return ::syscall(SYS_clone, CLONE_VM | CLONE_THREAD | CLONE_SIGHAND | CLONE_NEWUSER, 0, 0, 0, 0) >= 0;
+        }).signal == SIGSYS);
+  CHECK(sentry([] {
+          ::mmap(nullptr, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+          return 0;
+        }).signal == SIGSYS);
+  CHECK(sentry([] { return ::syscall(SYS_ioctl, 0, 0x5412 /* TIOCSTI */, "x") == 0; }).signal == SIGSYS);
+  CHECK(sentry([] { return ::syscall(SYS_clone3, nullptr, 0) < 0 && errno == ENOSYS ? 5 : 1; }).code == 5);
+}
+
+TEST_CASE("a call of another architecture kills") {
+  // x32: the number with bit 30 set. getpid itself is allowed.
+  CHECK(in_sealed_child(ProcessKind::kSentry, {}, [] {
+          ::syscall(0x40000000 | SYS_getpid);
+          return 0;
+        }).signal == SIGSYS);
+  // i386 through int 0x80: 20 is getpid there.
+  CHECK(in_sealed_child(ProcessKind::kSentry, {}, [] {
+          long result = 20;
+          asm volatile("int $0x80" : "+a"(result) : : "memory", "r8", "r9", "r10", "r11");
+          return 0;
+        }).signal == SIGSYS);
+}
+
+TEST_CASE("rows of a platform or the Gofer add to the table") {
+  const std::array<FilterRow, 2> rows = {{
+      {SYS_getppid, "this test"},
+      {SYS_futex, "twice is no error"},
+  }};
+  CHECK(in_sealed_child(ProcessKind::kGofer, rows, [] {
+          ::syscall(SYS_getppid);
+          return 3;
+        }).code == 3);
+  CHECK(in_sealed_child(ProcessKind::kGofer, {}, [] {
+          ::syscall(SYS_getppid);
+          return 3;
+        }).signal == SIGSYS);
+}
