@@ -271,6 +271,7 @@ TEST_CASE("text that is no TOML is one error with its place") {
   CHECK(error_of("schema = 1\nschema = 1\n").starts_with("p.toml:2:"));
   CHECK(error_of("schema = 1\nname = \"\xff\xfe\"\n").starts_with("p.toml:2:"));
   CHECK_FALSE(error_of(std::string(100000, '[')).empty());
+  CHECK(error_of("schema = 1\nna\xc6\xb1me = 1\n").starts_with("p.toml:2:"));
 }
 
 TEST_CASE("all errors of a file are found, in order, and their number is bounded") {
