@@ -1,0 +1,106 @@
+#include <fcntl.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <string_view>
+
+#include "src/report/escape.h"
+#include "src/report/report.h"
+
+namespace boxrun::report {
+namespace {
+
+const char* words(Errno error) { return ::strerrordesc_np(static_cast<int>(error)); }
+
+// NO_COLOR and CLICOLOR_FORCE as their proposals have them: present and not empty.
+bool is_set(const char* variable) {
+  const char* value = ::getenv(variable);  // NOLINT(concurrency-mt-unsafe): one thread, at the end
+  return value != nullptr && *value != '\0';
+}
+
+bool use_color(Color color) {
+  if (color != Color::kAuto) return color == Color::kAlways;
+  if (is_set("NO_COLOR")) return false;
+  if (is_set("CLICOLOR_FORCE")) return true;
+  return ::isatty(STDERR_FILENO) == 1 && ::getenv("TERM") != std::string_view("dumb");
+}
+
+// The number of bytes that were written in `written`, also on error.
+Result<void> write_all(int fd, std::string_view text, size_t& written) {
+  written = 0;
+  while (written < text.size()) {
+    const ssize_t n = ::write(fd, text.data() + written, text.size() - written);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return last_error();
+    if (n == 0) return Errno::kIo;
+    written += static_cast<size_t>(n);
+  }
+  return {};
+}
+
+// A file's data counts as written when the disk has taken it: quotas and network file systems
+// report only then. Pipes and devices know no fsync (EINVAL).
+Result<void> flush(int fd) {
+  if (::fsync(fd) == 0 || errno == EINVAL || errno == EROFS) return {};
+  return last_error();
+}
+
+}  // namespace
+
+bool reaches(const Summary& summary, FailOn threshold) {
+  if (threshold == FailOn::kNone) return false;
+  return std::any_of(summary.records.begin(), summary.records.end(), [&](const Record& record) {
+    return static_cast<int>(record.severity) + 1 >= static_cast<int>(threshold);
+  });
+}
+
+Result<Writer> Writer::open(const Settings& settings, std::string& problem) {
+  Writer writer;
+  writer.settings_ = settings;
+  for (const Output& output : settings.outputs) {
+    Target target{output, {}};
+    if (!output.path.empty() && settings.when != When::kNever) {
+      // No O_TRUNC yet: the last report is kept when this run does not even start.
+      constexpr int kFlags = O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY;
+      Result<UniqueFd> fd = own_fd(::open(output.path.c_str(), kFlags, 0666));
+      if (!fd) {
+        problem = fmt::format("the report file '{}' cannot be written: {}",
+                              escape_text(output.path), words(fd.error()));
+        return fd.error();
+      }
+      target.fd = std::move(*fd);
+    }
+    writer.targets_.push_back(std::move(target));
+  }
+  return writer;
+}
+
+Result<void> Writer::write(const Summary& summary, std::string& problem) const {
+  if (settings_.when == When::kNever) return {};
+  const bool violated = !summary.records.empty() || summary.unrecorded != 0;
+  Errno first = Errno::kOk;
+  for (const Target& target : targets_) {
+    if (!target.fd && settings_.when == When::kViolation && !violated) continue;
+    const bool color = !target.fd && use_color(settings_.color);
+    const std::string text =
+        target.output.format == Format::kJson ? render_json(summary) : render_text(summary, color);
+    const int fd = target.fd ? target.fd.get() : STDERR_FILENO;
+    // A report shorter than the last one must not end in the last one's lines. Not for pipes.
+    if (target.fd) (void)!::ftruncate(fd, 0);
+    size_t written = 0;
+    Result<void> done = write_all(fd, text, written);
+    if (done && target.fd) done = flush(fd);
+    if (done) continue;
+    if (first == Errno::kOk) first = done.error();
+    const std::string name = target.fd ? escape_text(target.output.path) : "stderr";
+    problem +=
+        fmt::format("{}the report to '{}' is incomplete, {} of {} bytes were written: {}",
+                    problem.empty() ? "" : "\n", name, written, text.size(), words(done.error()));
+  }
+  if (first != Errno::kOk) return first;
+  return {};
+}
+
+}  // namespace boxrun::report
