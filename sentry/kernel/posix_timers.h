@@ -107,7 +107,8 @@ class ProcessTimers {
   Result<TimerSetting> get_interval(int which) const;
 
   // EINVAL: clock, notification or signal unknown; EAGAIN: over RLIMIT_SIGPENDING timers.
-  Result<int> create(Task& task, clockid_t clock, const PosixTimer::Target& target);
+  // Without a target: SIGALRM with the timer's id as its value (timer_create(2)).
+  Result<int> create(Task& task, clockid_t clock, std::optional<PosixTimer::Target> target);
   Result<TimerSetting> set(int id, TimerSetting setting, bool absolute);
   Result<TimerSetting> get(int id);
   Result<int> overrun(int id);

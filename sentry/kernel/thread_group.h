@@ -104,6 +104,7 @@ class ThreadGroup final : public RefCounted {
   enum class Dumpable : uint8_t { kNo = 0, kYes = 1 };
   std::atomic<Dumpable> dumpable{Dumpable::kYes};  // PR_SET_DUMPABLE
   std::atomic<int> oom_score_adj{0};
+  std::atomic<int> nice{0};  // inherited by fork; has no effect on scheduling
   Nanos start_time() const { return start_time_; }  // CLOCK_BOOTTIME
 
   Ref<vfs::FileDescription> exe() const EXCLUDES(mutex_);
