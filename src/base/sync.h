@@ -48,6 +48,8 @@ enum class Rank : int {
   kMappings = 86,     // who maps a file (mm::MappingList)
   kMmMaps = 90,       // both maps of one mm
   kAddressSpace = 100,
+  kStubFiles = 104,   // the descriptor table that stub processes share
+  kStubSeed = 106,    // requests to the first stub process
   kMemoryFile = 110,
   kPipe = 120,        // pipes, sockets and other two-ended objects: one lock for both ends
   kEpoll = 122,       // the watch list of one epoll

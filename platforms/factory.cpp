@@ -1,0 +1,45 @@
+#include "platforms/factory.h"
+
+#include "platforms/ptrace/ptrace_platform.h"
+
+namespace boxrun::platform {
+namespace {
+
+// What to do about a host that refuses; by errno, because the steps share their causes.
+std::string ptrace_remedy(const StubError& error) {
+  switch (error.error) {
+    case Errno::kPerm:
+    case Errno::kAcces:
+      return "let this process trace its own children: kernel.yama.ptrace_scope must be 0 or 1, and "
+             "a container's seccomp profile must allow ptrace";
+    case Errno::kNoSys:
+    case Errno::kIo:
+      return "the host kernel must be Linux 5.3 or newer on x86-64, not an emulation of it";
+    case Errno::kAgain:
+    case Errno::kNoMem:
+      return "raise the limits on processes (ulimit -u) and memory";
+    case Errno::kMFile:
+    case Errno::kNFile:
+      return "raise the limit on open files (ulimit -n)";
+    default:
+      return "";
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<Platform> create(const Options& options, Failure& failure) {
+  if (options.kind != "auto" && options.kind != "ptrace") {
+    failure = {"use the platform \"" + options.kind + "\"", "platform", Errno::kInval,
+               "the platforms of this build are: auto, ptrace"};
+    return nullptr;
+  }
+  StubError error;
+  std::unique_ptr<Platform> platform = PtracePlatform::create(options.memory_file, error);
+  if (platform == nullptr) {
+    failure = {error.step, "platform ptrace", error.error, ptrace_remedy(error)};
+  }
+  return platform;
+}
+
+}  // namespace boxrun::platform

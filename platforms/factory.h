@@ -1,0 +1,23 @@
+#pragma once
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "platforms/platform.h"
+#include "src/base/failure.h"
+
+namespace boxrun::platform {
+
+struct Options {
+  // "auto" or the name of a platform.
+  std::string kind = "auto";
+  // What most mappings will be of. Borrowed for the life of the platform.
+  int memory_file = -1;
+};
+
+// Called in the process that will be the Sentry, on its main thread and before it has others: after
+// namespaces, Landlock and resource limits are in force, before capabilities are dropped and
+// filters installed. Null with `failure` filled when the platform cannot be had here.
+std::unique_ptr<Platform> create(const Options& options, Failure& failure);
+
+}  // namespace boxrun::platform

@@ -1,0 +1,47 @@
+#pragma once
+#include <atomic>
+#include <memory>
+
+#include "platforms/platform.h"
+#include "platforms/ptrace/stub_process.h"
+
+namespace boxrun::platform {
+
+// One guest thread: a stub thread in the process of the address space it runs in, traced by the
+// host thread that owns this object.
+class PtraceContext final : public Context, private RegisterSource {
+ public:
+  PtraceContext() = default;
+  ~PtraceContext() override;
+
+  Stop run(AddressSpace& address_space, CpuState& cpu) override;
+  void interrupt() override;
+
+ private:
+  Result<void> move_to(const Ref<StubProcess>& process, CpuState& cpu);
+  void leave();
+  Result<void> write_back(CpuState& cpu);
+  Result<Stop> run_until_stop(CpuState& cpu);
+  // Nothing when the stop means nothing to the guest and it should go on.
+  Result<std::optional<Stop>> handle_stop(int status, CpuState& cpu);
+  Result<Stop> system_call(CpuState& cpu);
+  Result<std::optional<Stop>> signal(int signo, CpuState& cpu);
+  Result<std::optional<Stop>> vsyscall(const siginfo_t& info, CpuState& cpu);
+
+  void fetch_registers(Registers& out) override;
+  void fetch_xstate(std::span<std::byte> out) override;
+
+  Ref<StubProcess> process_;
+  std::unique_ptr<StubThread> thread_;
+
+  // interrupt(): latched_ is the truth, the signal only makes run() look at it. running_ is set
+  // before run() looks for the last time and interrupt() looks after latching, so one of the two
+  // sees the other.
+  std::atomic<bool> latched_{false};
+  std::atomic<bool> running_{false};
+  Mutex mutex_{Rank::kSleeper};
+  pid_t doorbell_process_ GUARDED_BY(mutex_) = 0;
+  pid_t doorbell_thread_ GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace boxrun::platform
