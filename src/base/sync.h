@@ -53,7 +53,10 @@ enum class Rank : int {
   kMemoryFile = 110,
   kPipe = 120,        // pipes, sockets and other two-ended objects: one lock for both ends
   kEpoll = 122,       // the watch list of one epoll
-  kGofer = 130,
+  kGofer = 130,         // the client's channels and fids
+  kGoferSession = 132,  // in the Gofer: fids by number
+  kGoferFid = 134,      // in the Gofer: what is open on one fid
+  kGoferTree = 136,     // in the Gofer: names and held descriptors
   kTimers = 140,
   kWaitQueue = 150,
   kEpollReady = 154,  // the ready list of one epoll, taken by notifications
