@@ -75,6 +75,7 @@ struct NewNode {
   uid_t uid = 0;
   gid_t gid = 0;
   std::string symlink_target;
+  bool linkable = true;  // of unnamed files: O_TMPFILE without O_EXCL
 };
 
 }  // namespace boxrun::vfs

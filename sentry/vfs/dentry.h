@@ -78,10 +78,12 @@ class DentryCache {
   Ref<Dentry> find(Dentry& parent, std::string_view name) EXCLUDES(mutex_);
 
   // --- with parent.directory_mutex() held
-  // Records what a lookup found; `inode` null: negative. Returns the dentry that is there
-  // already when it says the same.
-  Ref<Dentry> insert(Dentry& parent, std::string_view name, Ref<Inode> inode, bool withheld = false)
-      EXCLUDES(mutex_);
+  // Records what a lookup found; `inode` null: negative. Returns the dentry that is there already
+  // when it says the same. One that says otherwise is replaced, or with kKeep null is returned:
+  // for what a lookup of several names found in directories whose mutex is not held.
+  enum class Other : uint8_t { kReplace, kKeep };
+  Ref<Dentry> insert(Dentry& parent, std::string_view name, Ref<Inode> inode, bool withheld = false,
+                     Other other = Other::kReplace) EXCLUDES(mutex_);
   // The name is gone. Who still holds the dentry keeps its inode and sees unhashed(); with
   // `remember`, a negative dentry takes its place.
   void remove(Dentry& dentry, bool remember = true) EXCLUDES(mutex_);
@@ -92,8 +94,10 @@ class DentryCache {
 
   // True when `dentry` is `ancestor` or lies below it.
   bool is_below(const Dentry& dentry, const Dentry& ancestor) const EXCLUDES(mutex_);
-  // Forgets a cached entry that is no longer true; nothing happens when there is none.
-  void forget(Dentry& parent, std::string_view name) EXCLUDES(mutex_);
+  // "/a/b": the names from `stop` (exclusive) down to `dentry`, empty when they are the same.
+  // `reached` tells whether `stop` was met before the top of the tree.
+  std::string path_below(const Dentry& stop, const Dentry& dentry, bool& reached) const
+      EXCLUDES(mutex_);
   // Drops what only the cache holds.
   void clear() EXCLUDES(mutex_);
   size_t cached() const EXCLUDES(mutex_);

@@ -42,7 +42,8 @@ struct WriteOptions {
   uint64_t size_limit = UINT64_MAX;  // RLIMIT_FSIZE: EFBIG (and SIGXFSZ) from there on
 };
 
-// Takes directory entries one at a time.
+// Takes directory entries one at a time. Called with locks of the file system held: it copies, and
+// does nothing else.
 class DirectorySink {
  public:
   struct Entry {
@@ -74,8 +75,9 @@ class FileDescription : public RefCounted {
 
   // Access mode, status flags and O_PATH, as F_GETFL reports them.
   int flags() const { return flags_.load(std::memory_order_relaxed); }
-  bool readable() const { return !is_path() && (flags() & O_ACCMODE) != O_WRONLY; }
-  bool writable() const { return !is_path() && (flags() & O_ACCMODE) != O_RDONLY; }
+  // Access mode 3 opens for neither, only for ioctls (open(2), NOTES).
+  bool readable() const { return (((flags() & O_ACCMODE) + 1) & 1) != 0 && !is_path(); }
+  bool writable() const { return (((flags() & O_ACCMODE) + 1) & 2) != 0 && !is_path(); }
   bool nonblocking() const { return (flags() & O_NONBLOCK) != 0; }
   bool is_path() const { return (flags() & O_PATH) != 0; }
   // F_SETFL: replaces the bits of kStatusFlags. EPERM when O_NOATIME is not the caller's to set.
@@ -120,16 +122,16 @@ class FileDescription : public RefCounted {
   virtual Result<void> flush() { return {}; }
   // For /proc/PID/fdinfo, after the common lines: "eventfd-count: 1\n".
   virtual std::string describe() { return {}; }
-  uint64_t position() const EXCLUDES(offset_mutex_);
+  uint64_t position() const { return offset_.load(std::memory_order_relaxed); }
 
   // F_SETOWN and F_SETSIG: who gets SIGIO. The kernel gives the numbers a meaning.
   struct AsyncOwner {
-    int type = F_OWNER_PID;
     pid_t id = 0;
-    int signal = 0;
+    int16_t type = F_OWNER_PID;
+    int16_t signal = 0;
   };
-  AsyncOwner async_owner() const EXCLUDES(offset_mutex_);
-  void set_async_owner(AsyncOwner owner) EXCLUDES(offset_mutex_);
+  AsyncOwner async_owner() const { return async_owner_.load(std::memory_order_relaxed); }
+  void set_async_owner(AsyncOwner owner) { async_owner_.store(owner, std::memory_order_relaxed); }
 
   EpollLinks& epoll_links() { return epoll_links_; }
 
@@ -168,9 +170,10 @@ class FileDescription : public RefCounted {
   std::atomic<int> flags_;
   EpollLinks epoll_links_;
 
-  mutable Mutex offset_mutex_{Rank::kFileOffset};
-  uint64_t offset_ GUARDED_BY(offset_mutex_) = 0;
-  AsyncOwner async_owner_ GUARDED_BY(offset_mutex_);
+  // Serialises what moves the position. Outermost of all: proc's reads look at anything.
+  Mutex offset_mutex_{Rank::kFileOffset};
+  std::atomic<uint64_t> offset_{0};  // written with offset_mutex_ held
+  std::atomic<AsyncOwner> async_owner_{};
 };
 
 // A file of O_PATH: a place, nothing more. Everything but fstat and the *at calls is EBADF.

@@ -36,7 +36,7 @@ class LockWaits {
  public:
   // EDEADLK when `holder` waits, through others, for `waiter`; otherwise records the wait.
   Result<void> add(const void* waiter, const void* holder) EXCLUDES(mutex_);
-  void remove(const void* waiter) EXCLUDES(mutex_);
+  void remove(const void* waiter, const void* holder) EXCLUDES(mutex_);
 
  private:
   mutable Mutex mutex_{Rank::kPipe};

@@ -35,9 +35,13 @@ struct LastName {
   std::string name;
   bool trailing_slash = false;
 };
-// For calls that make, remove or rename a name. The last name is not followed.
+// For calls that make, remove or rename a name. With Follow::kYes a symlink under the last name is
+// followed to the name that it stands for, which need not exist (O_CREAT).
 Result<LastName> walk_to_last(Caller& caller, const Path& start, std::string_view path,
-                              const WalkOptions& options = {});
+                              const WalkOptions& options = {.follow = Follow::kNo});
+
+// Reports a name that the profile withholds, when `negative` in `directory` is one.
+void report_missing(Caller& caller, const Path& directory, const Dentry& negative);
 
 // The entry `name` of `directory`, positive or negative, with the directory's mutex held; neither
 // follows symlinks nor crosses mounts. ENAMETOOLONG.

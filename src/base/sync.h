@@ -29,6 +29,7 @@ namespace boxrun {
 // every lock it holds. The list is the one of sentry/README.md, "Lock order". Two locks of one
 // rank are taken together only through Lock2, which orders them by address.
 enum class Rank : int {
+  kFileOffset = 5,    // position of one open file; held while it is read: proc reads anything
   kKernel = 10,
   kTaskTree = 20,
   kSignals = 30,
@@ -44,7 +45,7 @@ enum class Rank : int {
   kInode = 70,        // inside one file system; see vfs/README.md
   kDentry = 72,
   kFileLock = 74,
-  kFileOffset = 80,
+  kFileData = 80,     // contents of one file in the memory file
   kMappings = 86,     // who maps a file (mm::MappingList)
   kMmMaps = 90,       // both maps of one mm
   kAddressSpace = 100,

@@ -1,0 +1,135 @@
+// A file system in the sandbox's memory (tmpfs(5)): /tmp, /dev/shm, memfds, the upper layer of
+// overlays. Directory entries and attributes are objects of the Sentry, bounded by max_inodes and
+// charged to the size; file contents are extents of the memory file (FileData).
+#pragma once
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "sentry/fs/file_data.h"
+#include "sentry/mm/memory_file.h"
+#include "sentry/time/clock.h"
+#include "sentry/vfs/file_description.h"
+#include "sentry/vfs/file_system.h"
+#include "sentry/vfs/inode.h"
+
+namespace boxrun::fs {
+
+class TmpInode;
+
+class TmpFs final : public vfs::FileSystem {
+ public:
+  struct Config {
+    uint64_t device = 0;
+    uint64_t size_limit = UINT64_MAX / 2;  // bytes, of data, attributes and symlinks
+    uint64_t max_inodes = 1 << 18;
+    mode_t root_mode = 01777;
+    uid_t uid = 0;
+    gid_t gid = 0;
+    std::string type = "tmpfs";
+  };
+  // `memory` and `clock` outlive the file system.
+  static Ref<TmpFs> create(Config config, mm::MemoryFile& memory, const Clock& clock);
+
+  Ref<vfs::Inode> root() override;
+  Result<vfs::Statistics> statistics() override EXCLUDES(mutex_);
+
+  // For memfd_create: a regular file outside the tree.
+  Result<Ref<TmpInode>> make_unnamed(const vfs::NewNode& node, mm::PageSource::Identity identity,
+                                     uint32_t linux_seals) EXCLUDES(mutex_);
+
+ private:
+  friend class TmpInode;
+  TmpFs(Config config, mm::MemoryFile& memory, const Clock& clock);
+  ~TmpFs() override;
+  Result<Ref<TmpInode>> make_locked(const vfs::NewNode& node) REQUIRES(mutex_);
+
+  const uint64_t max_inodes_;
+  mm::MemoryFile& memory_;
+  const Clock& clock_;
+  const Ref<SpaceQuota> quota_;
+  std::atomic<uint64_t> inodes_{0};
+
+  // Names and attributes of the whole file system.
+  Mutex mutex_{Rank::kInode};
+  uint64_t next_ino_ GUARDED_BY(mutex_) = 1;
+  Ref<TmpInode> root_;  // fixed after construction
+};
+
+// What a directory holds: names in an order that stays the same while others come and go.
+class TmpEntries {
+ public:
+  struct Entry {
+    Ref<TmpInode> inode;
+    uint64_t cookie;
+  };
+  TmpInode* find(std::string_view name) const;
+  void add(std::string_view name, Ref<TmpInode> inode);
+  Ref<TmpInode> remove(std::string_view name);
+  // Returns what was there.
+  Ref<TmpInode> replace(std::string_view name, Ref<TmpInode> inode);
+  bool empty() const { return by_name_.empty(); }
+  size_t size() const { return by_name_.size(); }
+  // The first entry with a cookie >= `cookie`.
+  const std::string* next(uint64_t& cookie) const;
+  // Takes all of them out, for a teardown without recursion.
+  std::vector<Ref<TmpInode>> take_all();
+
+ private:
+  std::map<std::string, Entry, std::less<>> by_name_;
+  std::map<uint64_t, const std::string*> by_cookie_;
+  uint64_t next_cookie_ = 2;  // 0 and 1 are "." and ".."
+};
+
+class TmpInode final : public vfs::Inode {
+ public:
+  ~TmpInode() override;
+
+  Result<vfs::Attributes> attributes() override;
+  Result<void> change(const vfs::AttributeChange& change) override;
+  Result<Ref<vfs::Inode>> lookup(std::string_view name) override;
+  Result<Ref<vfs::Inode>> create(std::string_view name, const vfs::NewNode& node) override;
+  Result<Ref<vfs::Inode>> create_unnamed(const vfs::NewNode& node) override;
+  Result<void> link(std::string_view name, vfs::Inode& target) override;
+  Result<void> unlink(std::string_view name, vfs::Inode& victim) override;
+  Result<void> rmdir(std::string_view name, vfs::Inode& victim) override;
+  Result<void> rename(std::string_view old_name, vfs::Inode& moved, vfs::Inode& new_dir,
+                      std::string_view new_name, vfs::Inode* replaced, uint32_t flags) override;
+  Result<std::string> read_link() override;
+  Result<Ref<vfs::FileDescription>> open(const vfs::OpenRequest& request) override;
+  Ref<mm::PageSource> page_source() override { return data_; }
+  Result<std::string> get_xattr(std::string_view name) override;
+  Result<void> set_xattr(std::string_view name, std::string_view value,
+                         vfs::XattrCreate how) override;
+  Result<void> remove_xattr(std::string_view name) override;
+  Result<std::vector<std::string>> list_xattr() override;
+
+  // Null unless a regular file.
+  const Ref<FileData>& data() const { return data_; }
+  // After a read, by the rules of relatime (mount(8)).
+  void accessed();
+  // After a write: times, and setuid and setgid that `who` may not keep.
+  void written(const Credentials& who);
+  Result<void> iterate(uint64_t& position, uint64_t parent_ino, vfs::DirectorySink& sink);
+
+ private:
+  friend class TmpFs;
+  TmpInode(TmpFs& fs, const vfs::NewNode& node, uint64_t ino, Ref<FileData> data);
+  Result<void> check_alive_locked() const REQUIRES(fs_.mutex_);
+  void entries_changed_locked(int added) REQUIRES(fs_.mutex_);
+  void exchange_locked(std::string_view old_name, TmpInode& moved, TmpInode& target,
+                       std::string_view new_name, TmpInode& other) REQUIRES(fs_.mutex_);
+
+  TmpFs& fs_;
+  const Ref<FileData> data_;
+  const std::string symlink_target_;
+  vfs::Attributes attributes_ GUARDED_BY(fs_.mutex_);  // without size and blocks of regular files
+  std::unique_ptr<TmpEntries> entries_ GUARDED_BY(fs_.mutex_);  // of a directory
+  bool linkable_ GUARDED_BY(fs_.mutex_) = false;                // of an O_TMPFILE
+  std::map<std::string, std::string, std::less<>> xattrs_ GUARDED_BY(fs_.mutex_);
+};
+
+}  // namespace boxrun::fs
