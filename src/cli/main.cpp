@@ -1,12 +1,128 @@
-#include <cstdio>
-#include <string_view>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <exception>
+#include <string>
+#include <vector>
+
+#include "src/cli/caller.h"
+#include "src/cli/command.h"
+#include "src/cli/options.h"
+#include "src/cli/print.h"
+#include "src/cli/resolve.h"
+#include "src/profile/load.h"
+#include "src/profile/values.h"
+#include "src/report/escape.h"
+
+namespace boxrun::cli {
+namespace {
+
+using profile::Error;
+using profile::Expected;
+
+// stdio would buffer, look at the locale and need flushing: one write is enough.
+void put(int fd, const std::string& text) { (void)!::write(fd, text.data(), text.size()); }
+
+int fail(int status, const std::string& message) {
+  put(STDERR_FILENO, fmt::format("boxrun: {}\n", report::escape_text(message)));
+  return status;
+}
+
+int usage_error(const std::string& message) {
+  return fail(kOwnFailure, message + "; see `boxrun --help`");
+}
+
+// For the caller a closed or full stdout must not look like success.
+int print(const std::string& text) {
+  size_t done = 0;
+  while (done < text.size()) {
+    const ssize_t n = ::write(STDOUT_FILENO, text.data() + done, text.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0)
+      return fail(kOwnFailure, fmt::format("cannot write to stdout: {}", strerrordesc_np(errno)));
+    done += static_cast<size_t>(n);
+  }
+  return 0;
+}
+
+std::vector<std::string> profile_folders(const Caller& caller) {
+  std::vector<std::string> folders;
+  if (const std::string_view config = caller.variable("XDG_CONFIG_HOME"); config.starts_with('/')) {
+    folders.push_back(std::string(config) + "/boxrun/profiles");
+  } else if (const std::string_view home = caller.variable("HOME"); home.starts_with('/')) {
+    folders.push_back(std::string(home) + "/.config/boxrun/profiles");
+  }
+  folders.emplace_back("/etc/boxrun/profiles");
+  return folders;
+}
+
+int run(std::span<char* const> arguments) {
+  const Expected<CommandLine> line = parse_command_line(arguments);
+  if (!line.ok()) return usage_error(line.error().message);
+  const Expected<Caller> caller = this_caller();
+  if (!caller.ok()) return fail(kOwnFailure, caller.error().message);
+
+  std::vector<profile::Located> names = named_profiles(*line);
+  if (names.empty()) names.push_back({"default", ""});
+  profile::Loaded loaded = profile::load_profiles(names, profile_folders(*caller));
+  for (const Error& error : loaded.errors) fail(kOwnFailure, error.text());
+  if (!loaded.errors.empty()) return kOwnFailure;
+
+  Request request;
+  request.profile = std::move(loaded.profile);
+  const Expected<bool> applied = apply_options(*line, request);
+  if (!applied.ok()) return usage_error(applied.error().message);
+  if (request.help) return print(help_text());
+  if (line->words.empty()) return usage_error("no COMMAND was given");
+  request.command = line->words;
+
+  int status = kOwnFailure;
+  const Expected<RunSpec> spec = resolve(request, *caller, status);
+  if (!spec.ok()) return fail(status, spec.error().message);
+  if (request.dry_run) return print(describe(*spec));
+  return fail(kOwnFailure, "this build has no kernel to run programs with");
+}
+
+struct Command {
+  std::string_view name;
+  int (*run)(std::span<char* const> arguments);
+};
+
+int version(std::span<char* const>) { return print("boxrun " BOXRUN_VERSION "\n"); }
+int help(std::span<char* const>) { return print(help_text()); }
+
+constexpr Command kCommands[] = {
+    {"run", run}, {"version", version}, {"--version", version}, {"help", help}};
+
+// Words that mean something to later versions: a script must not change its meaning with them.
+constexpr std::string_view kReserved[] = {"learn", "why",  "profile", "apply",     "ps",
+                                          "exec",  "kill", "report",  "completion"};
+
+int dispatch(std::span<char* const> arguments) {
+  if (arguments.empty()) return usage_error("no COMMAND was given");
+  const std::string_view word = arguments[0];
+  for (const Command& command : kCommands) {
+    if (command.name == word) return command.run(arguments.subspan(1));
+  }
+  if (std::ranges::find(kReserved, word) != std::end(kReserved)) {
+    return usage_error(
+        fmt::format("'{}' is a command that this version does not have; `boxrun -- {}` runs a "
+                    "program of that name",
+                    word, word));
+  }
+  return run(arguments);
+}
+
+}  // namespace
+}  // namespace boxrun::cli
 
 int main(int argc, char** argv) {
-  constexpr int kOwnFailure = 125;
-  if (argc == 2 && std::string_view(argv[1]) == "version") {
-    puts("boxrun " BOXRUN_VERSION);
-    return 0;
+  try {
+    const std::span<char* const> all(argv, static_cast<size_t>(argc));
+    return boxrun::cli::dispatch(all.subspan(all.empty() ? 0 : 1));
+  } catch (const std::exception& error) {
+    return boxrun::cli::fail(boxrun::cli::kOwnFailure,
+                             fmt::format("internal error: {}", error.what()));
   }
-  fputs("boxrun: this version can only say its version\n", stderr);
-  return kOwnFailure;
 }

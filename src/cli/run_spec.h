@@ -19,7 +19,7 @@ using profile::NetworkMode;
 using profile::SyscallAction;
 
 // A host file or directory that the Gofer serves. Sorted so that a mount point's parents come
-// first; of two mounts with one target the later one is on top.
+// first; at most one per target.
 struct MountSpec {
   std::string source;  // absolute host path without symlinks; it existed when it was looked at
   std::string target;  // absolute guest path; missing parents are directories owned by root
@@ -72,7 +72,7 @@ struct TraceSpec {
 struct RunSpec {
   std::string profile;            // for the report's first line
   std::string platform = "auto";  // auto | ptrace | systrap | kvm
-  std::string program;            // absolute guest path that is executed
+  std::string program;            // what execve is given: absolute, or relative to cwd
   std::string command;            // as the user wrote it, for messages
   std::vector<std::string> argv;
   std::vector<std::string> env;  // NAME=VALUE

@@ -1,41 +1,23 @@
 #include "src/profile/load.h"
 
 #include <dirent.h>
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
-#include <array>
+#include <cstring>
 #include <memory>
 #include <optional>
 
-#include "src/base/fd.h"
 #include "src/profile/builtin.h"
 #include "src/profile/parse.h"
+#include "src/profile/read_file.h"
 #include "src/profile/values.h"
 
 namespace boxrun::profile {
 namespace {
 
 constexpr size_t kMaxDepth = 16;
-constexpr size_t kMaxFileSize = 1 << 20;
-
-Result<std::string> read_file(const std::string& path) {
-  // O_NONBLOCK: a FIFO in place of the profile must not hang us.
-  const UniqueFd fd = TRY(own_fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)));
-  struct stat status {};
-  if (::fstat(fd.get(), &status) != 0) return last_error();
-  if (S_ISDIR(status.st_mode)) return Errno::kIsDir;
-  std::string text;
-  std::array<char, 16384> chunk;
-  while (true) {
-    const ssize_t n = TRY(host_result(::read(fd.get(), chunk.data(), chunk.size())));
-    if (n == 0) return text;
-    text.append(chunk.data(), static_cast<size_t>(n));
-    if (text.size() > kMaxFileSize) return Errno::kFBig;
-  }
-}
 
 bool is_path(std::string_view name) {
   return name.find('/') != std::string_view::npos || name.ends_with(".toml");

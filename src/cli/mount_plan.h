@@ -1,0 +1,57 @@
+#pragma once
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "src/cli/run_spec.h"
+#include "src/profile/expected.h"
+
+namespace boxrun::cli {
+
+// The file tree of the sandbox while it is put together: mounts, the root's symbolic links, empty
+// directories, and which host file a guest path shows.
+class MountPlan {
+ public:
+  // Who wants a mount decides two things: whether a source that is not there is an error, and
+  // whether a hidden one is shown, because it was named.
+  enum class Asked : uint8_t {
+    kByName,       // --ro and its like: must exist, is shown
+    kByList,       // read of the profile: may be absent, is shown
+    kByInference,  // the current directory, the toolchain: must exist, hidden is an error
+  };
+
+  // Hide globs are absolute.
+  explicit MountPlan(std::vector<std::string> hide_globs) : hide_(std::move(hide_globs)) {}
+
+  // Adds a mount of `source` (absolute, may have symbolic links) at `target` (absolute). A
+  // directory of the root that is a symbolic link on the host becomes one in the guest.
+  profile::Expected<bool> add(const std::string& source, const std::string& target, MountMode mode,
+                              MountCache cache, Asked asked, const std::string& origin);
+  void add_tmpfs(TmpfsSpec tmpfs);
+
+  // The host path that the guest path `path` shows, following the root's links only; nothing where
+  // no mount covers it.
+  std::optional<std::string> host_path(const std::string& path) const;
+
+  // Moves everything into `spec`, in the order in which RunSpec wants it.
+  void finish(RunSpec& spec);
+
+ private:
+  std::string follow_root_links(const std::string& path) const;
+  profile::Expected<bool> add_real(const std::string& real, const std::string& target,
+                                   MountMode mode, MountCache cache, Asked asked,
+                                   const std::string& origin);
+
+  std::vector<std::string> hide_;
+  std::vector<MountSpec> mounts_;
+  std::vector<SymlinkSpec> links_;
+  std::vector<TmpfsSpec> tmpfs_;
+};
+
+// Whether `path` is `directory` or below it; both absolute and without "." and "..".
+bool is_within(std::string_view path, std::string_view directory);
+
+// realpath(3); empty on error, with errno.
+std::string real_path(const std::string& path);
+
+}  // namespace boxrun::cli

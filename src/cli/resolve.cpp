@@ -1,0 +1,208 @@
+#include "src/cli/resolve.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "src/cli/command.h"
+#include "src/cli/environment.h"
+#include "src/cli/hide.h"
+#include "src/cli/mount_plan.h"
+#include "src/cli/toolchain.h"
+#include "src/profile/expand.h"
+
+namespace boxrun::cli {
+
+using profile::absolute_path;
+using profile::Error;
+using profile::expand_glob;
+using profile::expand_home;
+using profile::Expected;
+using profile::Located;
+using Asked = MountPlan::Asked;
+
+namespace {
+
+// What most steps need: the request, who asks, and where paths start.
+struct Resolving {
+  const Request& request;
+  const Caller& caller;
+  RunSpec& spec;
+
+  const profile::Profile& profile() const { return request.profile; }
+  const std::string& home() const { return spec.identity.home; }
+  std::string absolute(std::string_view path) const {
+    return absolute_path(expand_home(path, home()), caller.cwd);
+  }
+};
+
+std::vector<std::string> hide_globs(const Resolving& r) {
+  std::vector<std::string> globs;
+  const std::string real_home = real_path(r.home());
+  for (const Located& glob : r.profile().hide) {
+    globs.push_back(absolute_hide_glob(glob.value, r.home(), r.caller.cwd));
+    // Mount sources are real paths; a home directory often is a link to another disk.
+    if (glob.value.starts_with('~') && !real_home.empty() && real_home != r.home()) {
+      globs.push_back(absolute_hide_glob(glob.value, real_home, r.caller.cwd));
+    }
+  }
+  std::ranges::sort(globs);
+  const auto repeated = std::ranges::unique(globs);
+  globs.erase(repeated.begin(), repeated.end());
+  return globs;
+}
+
+Expected<bool> add_list(const Resolving& r, const std::vector<Located>& paths, MountMode mode,
+                        Asked asked, MountPlan& plan) {
+  const MountCache cache =
+      mode == MountMode::kReadOnly ? MountCache::kExclusive : MountCache::kShared;
+  for (const Located& entry : paths) {
+    for (const std::string& path : expand_glob(r.absolute(entry.value))) {
+      const Expected<bool> added = plan.add(path, path, mode, cache, asked, entry.origin);
+      if (!added.ok()) return added;
+    }
+  }
+  return true;
+}
+
+Expected<bool> add_home(const Resolving& r, MountPlan& plan) {
+  const profile::HomeMode mode = r.profile().home;
+  if (r.home().empty() || r.home() == "/") return true;
+  if (mode == profile::HomeMode::kEmpty) {
+    plan.add_tmpfs({r.home(), 0700, true});
+    return true;
+  }
+  return plan.add(r.home(), r.home(),
+                  mode == profile::HomeMode::kOverlay ? MountMode::kOverlay : MountMode::kReadOnly,
+                  MountCache::kShared, Asked::kByInference, "[filesystem] home");
+}
+
+Expected<bool> add_cwd(const Resolving& r, MountPlan& plan) {
+  // The root as a mount would be everything; in / the target sees the sandbox's own root.
+  if (r.spec.cwd == "/" || r.profile().cwd == profile::CwdMode::kNone) return true;
+  if (r.spec.cwd == "/proc" || r.spec.cwd == "/sys" || r.spec.cwd == "/dev") return true;
+  MountMode mode = MountMode::kOverlay;
+  if (r.profile().cwd == profile::CwdMode::kReadOnly) mode = MountMode::kReadOnly;
+  if (r.profile().cwd == profile::CwdMode::kReadWrite) mode = MountMode::kReadWrite;
+  return plan.add(r.spec.cwd, r.spec.cwd, mode, MountCache::kShared, Asked::kByInference,
+                  "the current directory");
+}
+
+Expected<bool> add_named(const Resolving& r, MountPlan& plan) {
+  for (const profile::Mount& mount : r.profile().mounts) {
+    const std::string source = r.absolute(mount.source);
+    const std::string target = mount.target.empty() ? source : r.absolute(mount.target);
+    const MountCache by_mode =
+        mount.mode == MountMode::kReadWrite ? MountCache::kShared : MountCache::kExclusive;
+    const Expected<bool> added = plan.add(source, target, mount.mode, mount.cache.value_or(by_mode),
+                                          Asked::kByName, mount.origin);
+    if (!added.ok()) return added;
+  }
+  return true;
+}
+
+Expected<bool> add_files(const Resolving& r, MountPlan& plan) {
+  for (const Located& path : r.profile().tmpfs) {
+    const std::string absolute = r.absolute(path.value);
+    const bool shared = absolute == "/tmp" || absolute == "/var/tmp";
+    plan.add_tmpfs({absolute, static_cast<mode_t>(shared ? 01777 : 0755), !shared});
+  }
+  Expected<bool> added = add_list(r, r.profile().read, MountMode::kReadOnly, Asked::kByList, plan);
+  if (added.ok()) added = add_home(r, plan);
+  if (added.ok()) added = add_cwd(r, plan);
+  if (added.ok()) {
+    added = add_list(r, r.profile().write, MountMode::kReadWrite, Asked::kByName, plan);
+  }
+  return added.ok() ? add_named(r, plan) : added;
+}
+
+Expected<bool> choose_cwd(Resolving& r) {
+  if (r.request.cwd.empty()) {
+    r.spec.cwd = r.caller.cwd;
+    return true;
+  }
+  const std::string wanted = r.absolute(r.request.cwd);
+  r.spec.cwd = real_path(wanted);
+  if (r.spec.cwd.empty()) {
+    return Error{fmt::format("--cwd '{}': {}", r.request.cwd, strerrordesc_np(errno))};
+  }
+  return true;
+}
+
+void copy_policy(const Resolving& r) {
+  const profile::Profile& profile = r.profile();
+  r.spec.network = profile.network;
+  r.spec.limits = profile.limits;
+  r.spec.syscall_default = profile.syscall_default;
+  for (const profile::SyscallRule& rule : profile.syscall_rules) {
+    r.spec.syscall_rules.push_back(
+        {rule.pattern, rule.action.value_or(profile.syscall_action), rule.origin});
+  }
+  report::Settings& report = r.spec.report;
+  report.outputs = r.request.outputs;
+  if (report.outputs.empty()) {
+    for (const report::Format format : profile.report_formats)
+      report.outputs.push_back({format, {}});
+  }
+  if (report.outputs.empty()) report.outputs.push_back({report::Format::kText, {}});
+  // -q is about the terminal: files that were asked for are written all the same.
+  if (r.request.verbosity < 0) {
+    std::erase_if(report.outputs, [](const report::Output& output) { return output.path.empty(); });
+  }
+  report.when = r.request.report_on;
+  report.fail_on = profile.fail_on;
+  report.violation_exit_code = r.request.violation_exit_code;
+  report.color = r.request.color;
+}
+
+Expected<bool> resolve_into(Resolving& r, int& status) {
+  Expected<IdentitySpec> identity = resolve_identity(r.caller, r.request.user);
+  if (!identity.ok()) return identity.error();
+  r.spec.identity = std::move(*identity);
+  Expected<bool> done = choose_cwd(r);
+  if (!done.ok()) return done;
+
+  MountPlan plan(hide_globs(r));
+  done = add_files(r, plan);
+  if (!done.ok()) return done;
+
+  Environment environment = make_environment(r.caller, r.request, r.spec.identity);
+  const std::string path(environment.value("PATH"));
+  const bool automatic = r.profile().toolchain == profile::Toolchain::kAuto;
+  const Expected<Program> program =
+      find_program(r.spec.command, path, r.spec.cwd, plan, automatic, status);
+  if (!program.ok()) return program.error();
+  r.spec.program = program->path;
+  if (automatic) {
+    done = mount_toolchain(program->location, path, r.home(), plan);
+    if (!done.ok()) return done;
+  }
+  r.spec.env = std::move(environment.variables);
+  r.spec.env_withheld = environment.withheld;
+  plan.finish(r.spec);
+  copy_policy(r);
+  return true;
+}
+
+}  // namespace
+
+Expected<RunSpec> resolve(const Request& request, const Caller& caller, int& status) {
+  status = kOwnFailure;
+  RunSpec spec;
+  spec.profile = request.profile.name;
+  spec.platform = request.profile.platform;
+  spec.command = request.command[0];
+  spec.argv = request.command;
+  spec.hostname = request.hostname.empty() ? "boxrun" : request.hostname;
+  spec.trace = request.trace;
+  spec.status_fd = request.status_fd;
+  spec.verbosity = request.verbosity;
+  Resolving resolving{request, caller, spec};
+  const Expected<bool> done = resolve_into(resolving, status);
+  if (!done.ok()) return done.error();
+  return spec;
+}
+
+}  // namespace boxrun::cli
