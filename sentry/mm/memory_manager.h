@@ -206,7 +206,11 @@ class MemoryManager final : public RefCounted, public MappingObserver {
  private:
   class Impl;
   explicit MemoryManager(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  Result<void> register_all();
+  size_t pin_into(Pinned& pinned, uint64_t addr, size_t size, Access access);
+  template <class Operate>
+  Result<void> on_word(uint64_t addr, Access access, Operate&& operate);
+  const std::unique_ptr<Impl> impl_;
 };
 
 }  // namespace boxrun::mm

@@ -5,6 +5,7 @@
 #include <iterator>
 #include <map>
 #include <utility>
+#include <vector>
 
 #include "src/base/check.h"
 #include "src/base/range.h"
@@ -91,6 +92,17 @@ class RangeMap {
       value.advance(clipped.start - at.range().start);
       f(clipped, value);
     }
+  }
+  // The same as a list, for callers that change the map meanwhile.
+  std::vector<std::pair<Range, V>> slices(Range range) const {
+    std::vector<std::pair<Range, V>> list;
+    for_each(range, [&](Range r, const V& v) { list.emplace_back(r, v); });
+    return list;
+  }
+  std::vector<Range> gaps(Range range) const {
+    std::vector<Range> list;
+    for_each_gap(range, [&](Range r) { list.push_back(r); });
+    return list;
   }
   // Calls f(Range) for each maximal piece of `range` that no entry covers, in order.
   template <class F>

@@ -2,6 +2,7 @@
 #include <sys/uio.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 
 #include "src/base/result.h"
@@ -14,7 +15,13 @@ namespace boxrun {
 size_t safe_copy(void* to, const void* from, size_t size);
 // The same for memset to zero.
 size_t safe_zero(void* to, size_t size);
-// Installs the process-wide SIGBUS and SIGSEGV handlers behind safe_copy. A fault anywhere else
+// Atomic operations on a naturally aligned word that cannot perhaps be touched: false then.
+bool safe_load(const uint32_t* from, uint32_t& value);
+// `value` goes in and the old value comes out.
+bool safe_exchange(uint32_t* at, uint32_t& value);
+// Stores `desired` if the word equals `expected`; `expected` gets the value found in any case.
+bool safe_compare_exchange(uint32_t* at, uint32_t& expected, uint32_t desired);
+// Installs the process-wide SIGBUS and SIGSEGV handlers behind these functions. A fault anywhere else
 // still ends the process as it would have without them.
 void install_fault_handlers();
 

@@ -14,6 +14,12 @@ extern const char boxrun_safe_copy_begin[];
 extern const char boxrun_safe_copy_end[];
 extern const char boxrun_safe_zero_begin[];
 extern const char boxrun_safe_zero_end[];
+extern const char boxrun_safe_load_begin[];
+extern const char boxrun_safe_load_end[];
+extern const char boxrun_safe_exchange_begin[];
+extern const char boxrun_safe_exchange_end[];
+extern const char boxrun_safe_compare_begin[];
+extern const char boxrun_safe_compare_end[];
 }
 
 namespace boxrun {
@@ -46,6 +52,58 @@ size_t safe_zero(void* to, size_t size) {
   return size - left;
 }
 
+// The faulting instruction comes first, so that `done` is only set when it went through.
+bool safe_load(const uint32_t* from, uint32_t& value) {
+  uint32_t done = 0;
+  uint32_t result = value;
+  asm volatile(
+      ".globl boxrun_safe_load_begin\n"
+      "boxrun_safe_load_begin:\n"
+      "  movl (%[from]), %[result]\n"
+      "  movl $1, %[done]\n"
+      ".globl boxrun_safe_load_end\n"
+      "boxrun_safe_load_end:\n"
+      : [result] "+&r"(result), [done] "+&r"(done)
+      : [from] "r"(from)
+      : "memory");
+  value = result;
+  return done != 0;
+}
+
+bool safe_exchange(uint32_t* at, uint32_t& value) {
+  uint32_t done = 0;
+  uint32_t result = value;
+  asm volatile(
+      ".globl boxrun_safe_exchange_begin\n"
+      "boxrun_safe_exchange_begin:\n"
+      "  xchgl %[result], (%[at])\n"
+      "  movl $1, %[done]\n"
+      ".globl boxrun_safe_exchange_end\n"
+      "boxrun_safe_exchange_end:\n"
+      : [result] "+&r"(result), [done] "+&r"(done)
+      : [at] "r"(at)
+      : "memory");
+  value = result;
+  return done != 0;
+}
+
+bool safe_compare_exchange(uint32_t* at, uint32_t& expected, uint32_t desired) {
+  uint32_t done = 0;
+  uint32_t found = expected;
+  asm volatile(
+      ".globl boxrun_safe_compare_begin\n"
+      "boxrun_safe_compare_begin:\n"
+      "  lock cmpxchgl %[desired], (%[at])\n"
+      "  movl $1, %[done]\n"
+      ".globl boxrun_safe_compare_end\n"
+      "boxrun_safe_compare_end:\n"
+      : "+a"(found), [done] "+&r"(done)
+      : [at] "r"(at), [desired] "r"(desired)
+      : "memory", "cc");
+  expected = found;
+  return done != 0;
+}
+
 namespace {
 
 bool skip_fault(ucontext_t& context, const char* begin, const char* end) {
@@ -59,6 +117,9 @@ void on_fault(int signo, siginfo_t*, void* context_pointer) {
   auto& context = *static_cast<ucontext_t*>(context_pointer);
   if (skip_fault(context, boxrun_safe_copy_begin, boxrun_safe_copy_end)) return;
   if (skip_fault(context, boxrun_safe_zero_begin, boxrun_safe_zero_end)) return;
+  if (skip_fault(context, boxrun_safe_load_begin, boxrun_safe_load_end)) return;
+  if (skip_fault(context, boxrun_safe_exchange_begin, boxrun_safe_exchange_end)) return;
+  if (skip_fault(context, boxrun_safe_compare_begin, boxrun_safe_compare_end)) return;
   // Not ours: let the fault happen again with the default action.
   struct sigaction dfl = {};
   dfl.sa_handler = SIG_DFL;
