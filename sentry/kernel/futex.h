@@ -26,7 +26,7 @@ class FutexTable {
   // Wakes at most `count` waiters; returns how many.
   Result<uint32_t> wake(mm::MemoryManager& mm, uint64_t addr, bool shared, uint32_t count,
                         uint32_t bitset);
-  // FUTEX_REQUEUE; with `expected` FUTEX_CMP_REQUEUE, which also counts the requeued.
+  // FUTEX_REQUEUE, and with `expected` FUTEX_CMP_REQUEUE: how many were woken or moved.
   Result<uint32_t> requeue(mm::MemoryManager& mm, uint64_t from, uint64_t to, bool shared,
                            uint32_t wake_count, uint32_t requeue_count, const uint32_t* expected);
   // FUTEX_WAKE_OP with the encoded operation `op`.

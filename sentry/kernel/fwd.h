@@ -4,6 +4,7 @@ namespace boxrun::vfs {
 class FdTable;
 class FileDescription;
 class FsContext;
+class Mount;
 class MountNamespace;
 class Terminal;
 }  // namespace boxrun::vfs

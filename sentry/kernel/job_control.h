@@ -1,11 +1,13 @@
 #pragma once
 #include <sys/types.h>
 
+#include <utility>
 #include <vector>
 
 #include "sentry/kernel/fwd.h"
 #include "sentry/kernel/signal_state.h"
 #include "sentry/kernel/task_tree.h"
+#include "sentry/vfs/terminal.h"
 #include "src/base/ref.h"
 #include "src/base/result.h"
 
@@ -15,41 +17,46 @@ namespace boxrun::kernel {
 // alive by its process groups.
 class Session final : public RefCounted {
  public:
-  Session(TaskTree& tree, Ref<PidNamespace> pids, pid_t id);
-  ~Session() override;
+  explicit Session(pid_t session_id) : id(session_id) {}
   const pid_t id;
 
   struct Links {
     Ref<vfs::Terminal> terminal;    // the controlling terminal; null: none
-    Ref<ProcessGroup> foreground;   // of the terminal
-    ThreadGroup* leader = nullptr;  // null once it exited
+    Ref<ProcessGroup> foreground;   // of the terminal; null: none
+    ThreadGroup* leader = nullptr;  // null once it has exited
+    size_t groups = 0;              // process groups with members
   };
   Links& links(TreeLock&) { return links_; }
 
  private:
-  TaskTree& tree_;
-  const Ref<PidNamespace> pids_;
   Links links_;
 };
 
 // A process group: the unit of job control. Kept alive by its members.
 class ProcessGroup final : public RefCounted {
  public:
-  ProcessGroup(TaskTree& tree, Ref<PidNamespace> pids, pid_t id, Ref<Session> session);
-  ~ProcessGroup() override;
+  ProcessGroup(pid_t group_id, Ref<Session> its_session)
+      : id(group_id), session(std::move(its_session)) {}
   const pid_t id;
   const Ref<Session> session;
 
   std::vector<ThreadGroup*>& members(TreeLock&) { return members_; }
-  // POSIX: no member has a parent in another group of the same session (exit(3p)). `without` is
-  // taken as gone already.
-  bool orphaned(TreeLock&, const ThreadGroup* without = nullptr);
+  // No member has a parent in another group of the same session (POSIX, "Orphaned Process
+  // Group"). `without` counts as gone.
+  bool orphaned(TreeLock& tree, const ThreadGroup* without = nullptr);
 
  private:
-  TaskTree& tree_;
-  const Ref<PidNamespace> pids_;
   std::vector<ThreadGroup*> members_;
 };
+
+// Moves a process into a process group; the numbers of groups and sessions without members go.
+void join_process_group(TreeLock& tree, ThreadGroup& process, Ref<ProcessGroup> group);
+void leave_process_group(TreeLock& tree, ThreadGroup& process);
+// The controlling terminal of a process, or null.
+vfs::Terminal* controlling_terminal(TreeLock& tree, ThreadGroup& process);
+// A process is about to leave the tree, or to lose its parent: SIGHUP and SIGCONT to process
+// groups that become orphaned with stopped members (exit(3p)).
+void hang_up_if_orphaned(TreeLock& tree, ThreadGroup& process, ThreadGroup* exiting_parent);
 
 // --- system calls; errors as in the man pages
 Result<void> set_process_group(Task& task, pid_t pid, pid_t pgid);  // setpgid

@@ -5,7 +5,9 @@
 #include <atomic>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include "platforms/platform.h"
 #include "sentry/kernel/exec.h"
@@ -65,6 +67,7 @@ struct ProcessSpec {
   Ref<vfs::FdTable> fds;
   Ref<vfs::FsContext> fs;
   Ref<Credentials> cred;
+  std::vector<std::pair<int, ResourceLimit>> limits;  // where they differ from Linux's defaults
 };
 
 // The kernel of one sandbox. Creating it, creating processes, running them and waiting for them are
@@ -105,6 +108,8 @@ class Kernel {
   const Ref<PidNamespace>& pids_ref() { return pids_; }
   ThreadGroup& init() { return *init_; }
   SignalQueueCount& queued_signals() { return queued_signals_; }
+  // The mount of files without a name: pidfds, eventfds, epolls and their like.
+  const Ref<vfs::Mount>& anonymous_files() const { return anonymous_files_; }
   uint64_t max_tasks() const { return config_.max_tasks; }
 
   // References are taken under the tree lock; null when there is none.
@@ -122,9 +127,10 @@ class Kernel {
 
  private:
   explicit Kernel(KernelConfig config);
-  Result<void> create_init();
+  void create_init();
 
   KernelConfig config_;
+  const Ref<vfs::Mount> anonymous_files_;
   SignalQueueCount queued_signals_{0};
   TaskTree tree_;
   const Ref<PidNamespace> pids_;

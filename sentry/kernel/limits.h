@@ -40,6 +40,8 @@ class ResourceLimits {
   static constexpr uint64_t kMaxOpenFiles = 1'048'576;  // fs.nr_open
 
  private:
+  void set_locked(int resource, ResourceLimit limit) REQUIRES(mutex_);
+
   mutable Mutex mutex_{Rank::kTask};
   std::array<std::atomic<uint64_t>, kCount> soft_;
   std::array<uint64_t, kCount> hard_ GUARDED_BY(mutex_);

@@ -19,8 +19,10 @@ class PidNamespace final : public RefCounted {
  public:
   static constexpr pid_t kMaxPid = 32768;  // pid_max of a small Linux machine
 
-  // The next free number, round robin. EAGAIN when none is left.
+  // Reserves the next free number, round robin. EAGAIN when none is left. It is taken by set_task
+  // or given back by release.
   Result<pid_t> allocate(TreeLock&);
+  void release(TreeLock&, pid_t id);
 
   Task* find_task(TreeLock&, pid_t tid) const;
   ThreadGroup* find_group(TreeLock&, pid_t tgid) const;
@@ -34,10 +36,12 @@ class PidNamespace final : public RefCounted {
 
   // In ascending order of pid: for /proc and kill(-1).
   std::vector<ThreadGroup*> groups(TreeLock&) const;
+  std::vector<Session*> sessions(TreeLock&) const;
   size_t task_count(TreeLock&) const { return task_count_; }
 
  private:
   struct Entry {
+    bool reserved = false;
     Task* task = nullptr;
     ThreadGroup* group = nullptr;
     ProcessGroup* process_group = nullptr;

@@ -81,6 +81,10 @@ class PosixTimer final : public SignalSource, public CountingTimer {
 
   // Overruns of the last delivered signal (timer_getoverrun(2)).
   int overrun() const { return delivered_overrun_.load(std::memory_order_relaxed); }
+  void forget_overruns() {
+    pending_overrun_.store(0, std::memory_order_relaxed);
+    delivered_overrun_.store(0, std::memory_order_relaxed);
+  }
   int delivered() override;
 
  private:
@@ -123,7 +127,14 @@ class ProcessTimers {
  private:
   class IntervalTimer;
   class CpuLimit;
+  struct ClockChoice {
+    TimerClock clock;
+    Ref<Task> task;
+  };
+  Result<ClockChoice> choose_clock(Task& task, clockid_t clock) const;
   Result<Ref<PosixTimer>> find(int id) EXCLUDES(mutex_);
+  // Stops a timer that is in no table any more and takes back its signal.
+  void retire(PosixTimer& timer);
 
   ThreadGroup& group_;
   std::array<std::unique_ptr<IntervalTimer>, 3> intervals_;

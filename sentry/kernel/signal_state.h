@@ -124,18 +124,26 @@ class SignalHandlers final : public RefCounted {
   SignalSet explicitly_ignored() const EXCLUDES(mutex_);
 
  private:
+  using Actions = std::array<SignalAction, kSignalCount + 1>;
+  void adopt(const Actions& actions);
   mutable Mutex mutex_{Rank::kSignalHandlers};
-  std::array<SignalAction, kSignalCount + 1> actions_ GUARDED_BY(mutex_){};
+  Actions actions_ GUARDED_BY(mutex_){};
 };
 
-// sigaltstack(2).
+inline constexpr uint32_t kAutoDisarm = 1u << 31;  // SS_AUTODISARM
+
+// sigaltstack(2), as the kernel keeps it.
 struct AltStack {
   uint64_t base = 0;
   uint64_t size = 0;
-  uint32_t flags = SS_DISABLE;  // SS_DISABLE, SS_AUTODISARM
+  uint32_t flags =
+      SS_DISABLE;  // as given: 0, SS_ONSTACK, SS_DISABLE, with or without SS_AUTODISARM
+
   bool contains(uint64_t sp) const { return sp > base && sp - base <= size; }
-  // SS_ONSTACK as sas_ss_flags() reports it: never while SS_AUTODISARM is set.
+  // In use at `sp`. Never with SS_AUTODISARM, which disarms on entry to a handler.
   bool active(uint64_t sp) const;
+  // What sigaltstack reports: SS_DISABLE, SS_ONSTACK or 0, and SS_AUTODISARM.
+  uint32_t reported_flags(uint64_t sp) const;
 };
 
 }  // namespace boxrun::kernel

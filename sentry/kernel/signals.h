@@ -24,8 +24,15 @@ Result<void> send_to_group(ThreadGroup& group, const SigInfo& info);
 Result<void> send_to_task(Task& task, const SigInfo& info);
 // To every member of a process group.
 void send_to_process_group(TreeLock& tree, ProcessGroup& group, const SigInfo& info);
+// A POSIX timer's: queued once per source. To the group when `task` is null.
+void send_timer_signal(ThreadGroup& group, Task* task, const SigInfo& info,
+                       Ref<SignalSource> source);
 // The caller holds the tree lock (notifications from child to parent).
 void send_to_group(TreeLock& tree, ThreadGroup& group, const SigInfo& info);
+// SIGCHLD's information about `child`, and the one for stops and continuations (code CLD_STOPPED or
+// CLD_CONTINUED), with a wake-up of whoever waits for children.
+SigInfo child_signal(TreeLock& tree, ThreadGroup& child, int code, int status);
+void notify_parent(TreeLock& tree, ThreadGroup& child, int code, int status);
 
 // EPERM unless `sender` may signal `target` (kill(2), "the real or effective user ID of ...").
 Result<void> may_signal(TreeLock& tree, Task& sender, ThreadGroup& target, int signo);

@@ -11,12 +11,16 @@
 
 #include "platforms/platform.h"
 #include "sentry/cred/credentials.h"
+#include "sentry/kernel/clone.h"
+#include "sentry/kernel/completion.h"
 #include "sentry/kernel/exec.h"
 #include "sentry/kernel/fwd.h"
 #include "sentry/kernel/signal_state.h"
 #include "sentry/kernel/task_tree.h"
 #include "sentry/kernel/thread_group.h"
 #include "sentry/mm/memory_manager.h"
+#include "sentry/vfs/fd_table.h"
+#include "sentry/vfs/fs_context.h"
 #include "sentry/wait/wait.h"
 #include "src/base/ref.h"
 #include "src/base/result.h"
@@ -41,6 +45,7 @@ struct TaskSignals {
   std::optional<SignalSet> saved_mask;  // restored when the system call ends without a handler
   bool die = false;                     // this task alone must exit (execve of another)
   bool must_stop = false;               // takes part in a group stop
+  bool stop_dequeued = false;           // took a stop signal that no SIGCONT has cancelled since
   bool stopped = false;
   bool exited = false;
 };
@@ -104,12 +109,18 @@ class Task final : public RefCounted {
   Result<uint64_t> restart();
 
   // --- life
-  // Starts the host thread; EAGAIN.
+  // Makes the host thread, which waits for go(); EAGAIN.
   Result<void> start();
+  enum class Go : uint8_t { kWait, kRun, kGiveUp };
+  void go(Go how);
   // The thread of the task: returns when the task has exited.
   void run();
-  // exit(2): the task ends when the current system call returns.
-  void exit(int status);
+  // exit(2) and exit_group(2), with the low eight bits of `code`: the task ends, or all tasks of
+  // its process, when the current system call returns.
+  void exit(int code);
+  void exit_group(int code);
+  // Whether there is a signal, stop or exit to handle before the guest goes on.
+  bool work_pending();
   // execve(2). On success registers are those of the new program.
   Result<void> exec(const ExecRequest& request);
   void install(ExecImage image);  // the second half of exec; alone for the first program
@@ -139,22 +150,55 @@ class Task final : public RefCounted {
   uint64_t robust_list = 0;
   uint64_t clear_child_tid = 0;
 
+  // For clone and exec: what the parent of a vfork waits for.
+  Completion* vfork_done() const { return vfork_done_.get(); }
+  void set_vfork_done(Ref<Completion> done) { vfork_done_ = std::move(done); }
+  // Waits for `done`, ignoring all but what ends the task: false when it is to exit.
+  bool wait_killable(Completion& done);
+  // Inherits what fork(2) and clone(2) copy; called by the parent before the child starts.
+  void inherit(Task& parent, const CloneArgs& args);
+
  private:
-  friend class TaskStarter;
   // task_run.cpp
-  void run_loop();
+  static void* thread_main(void* task);
   void handle(const platform::Stop& stop);
   void handle_syscall(const platform::Stop& stop);
   void handle_fault(const platform::Stop& stop);
-  bool emulate_vsyscall(uint64_t addr);
-  bool work_pending();
-  // signal_delivery.cpp: stops, exits, frames; returns false when the task must exit
+  void handle_trap(const platform::Stop& stop);
+  void finish_syscall(uint64_t number, const Result<uint64_t>& result);
+  void resolve_restart(const SignalAction* handler);
+  bool work_pending(SignalLock& lock);
+  // signal_delivery.cpp: false when the task must exit
   bool handle_signals();
-  void resolve_restart(std::optional<SignalAction> handler);
+  bool must_exit(SignalLock& lock);
+  void take_part_in_stop();
+  bool stopped_now();
+  void begin_stop(int signo);
+  void tell_parent_of_stop();
+  std::optional<SigInfo> next_signal();
+  void deliver(const SigInfo& info);
+  void run_handler(const SigInfo& info, const SignalAction& action);
+  // task_signals.cpp
+  std::optional<SigInfo> take_waited(SignalSet wanted);
+  Result<void> set_alt_stack(const AltStack& wanted, uint64_t sp);
   // signal_frame.cpp
   Result<void> push_signal_frame(const SigInfo& info, const SignalAction& action, SignalSet mask);
+  Result<void> pop_signal_frame();
+  Result<void> restore_xstate(uint64_t address);
   // task_exit.cpp
   void finish();
+  void release_memory();
+  void walk_robust_list();
+  bool leave_tree();
+  // task_exec.cpp
+  bool become_only_task();
+  bool wait_for_others();
+  void take_over_leader();
+
+  // What a signal frame reports of the last exception (thread.trap_nr, error_code, cr2).
+  struct LastFault {
+    uint64_t trap = 0, error = 0, address = 0;
+  };
 
   Kernel& kernel_;
   const Ref<ThreadGroup> group_;
@@ -163,17 +207,28 @@ class Task final : public RefCounted {
   // Written by the own thread under mutex_, which reads them without it.
   TaskResources resources_;
   std::array<char, 16> comm_ GUARDED_BY(mutex_){};
-  std::unique_ptr<platform::Context> context_ GUARDED_BY(mutex_);
+  std::unique_ptr<platform::Context> context_;  // own thread; others under mutex_ to interrupt it
+  std::atomic<Go> go_{Go::kWait};
   std::atomic<bool> in_guest_{false};
   platform::CpuState cpu_;
   Sleeper sleeper_;
+  std::atomic<bool> asleep_{false};  // for /proc/PID/stat
   TaskSignals signals_;
   AltStack alt_stack_;
+  LastFault last_fault_;
   Restart restart_;
+  std::optional<Errno> interrupted_call_;  // a restart code not resolved yet
+  uint64_t interrupted_number_ = 0;
   bool keep_registers_ = false;
   bool exiting_ = false;
   int exit_status_ = 0;
+  Ref<Completion> vfork_done_;
+  Ref<mm::MemoryManager> retired_mm_;  // of before execve, until the context has left it
   std::atomic<Nanos> user_time_{0};
+  std::atomic<Nanos> guest_entered_{0};  // CLOCK_MONOTONIC; 0: not in the guest
+  std::atomic<clockid_t> host_cpu_clock_{-1};
+  std::atomic<uint64_t> faults_{0};
+  std::atomic<uint64_t> sleeps_{0};
 };
 
 template <class Op>

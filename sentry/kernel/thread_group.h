@@ -58,12 +58,14 @@ class ThreadGroup final : public RefCounted {
     std::vector<Ref<Task>> tasks;  // that have not exited, and the leader until it is reaped
     Task* leader = nullptr;
     Ref<ProcessGroup> process_group;
-    int exit_signal = 0;        // sent to the parent; 0: none
-    int exit_status = 0;        // wait status, valid from kZombie on
-    bool executed = false;      // setpgid(2): EACCES once a child has called execve
-    bool subreaper = false;     // PR_SET_CHILD_SUBREAPER
-    Accounting own;             // of tasks that have exited
-    Accounting children_usage;  // of children that were waited for
+    int exit_signal = 0;             // sent to the parent; 0: none
+    int exit_status = 0;             // wait status, valid from kZombie on
+    bool executed = false;           // setpgid(2): EACCES once a child has called execve
+    bool subreaper = false;          // PR_SET_CHILD_SUBREAPER
+    bool from_outside = false;       // made by Kernel::create_process: init acts as its shell
+    bool terminal_released = false;  // TIOCNOTTY by a process that leads no session
+    Accounting own;                  // of tasks that have exited
+    Accounting children_usage;       // of children that were waited for
   };
   Links& links(TreeLock&) { return links_; }
 
@@ -71,14 +73,18 @@ class ThreadGroup final : public RefCounted {
   struct Signals {
     explicit Signals(SignalQueueCount& queued) : shared(queued) {}
     PendingSignals shared;
-    bool exiting = false;       // every task is to exit with exit_status
+    std::vector<Task*> tasks;   // that have not exited: a subset of Links::tasks
+    bool exiting = false;       // every task is to exit, with exit_status
     int exit_status = 0;        // wait status
-    Task* executing = nullptr;  // a task in execve waits for the others to be gone
+    Task* executing = nullptr;  // a task in execve that waits for the others to be gone
     int stop_signal = 0;        // job-control stop begun or completed; 0: running
     bool stopped = false;       // completed
     int report_stop = 0;        // for WUNTRACED: the signal, until waited for
     bool report_continue = false;
-    bool immune = false;  // the internal init
+    int parent_notice = 0;   // CLD_STOPPED or CLD_CONTINUED: to be told by the next task to look
+    int notice_status = 0;   // si_status of that notice
+    CpuTimes cpu_of_exited;  // tasks that are gone
+    bool immune = false;     // the internal init
   };
   Signals& signals(SignalLock&) { return signals_; }
   Ref<SignalHandlers> handlers(SignalLock&) const { return handlers_; }
@@ -87,6 +93,8 @@ class ThreadGroup final : public RefCounted {
   // Ends the process: every task exits with wait status `status`. The first status counts.
   void exit_all(int status);
   void exit_all(SignalLock& lock, int status);
+  // A group stop is complete when the last task has stopped or exited.
+  void complete_stop(SignalLock& lock);
   // True once it is dead; `status` gets the wait status. For who holds no place in the tree.
   bool exited(int& status);
 
@@ -95,11 +103,17 @@ class ThreadGroup final : public RefCounted {
   ProcessTimers& timers() { return *timers_; }
   // Notified (kReadable) when a child changes state; and when a task of this group exits.
   WaitQueue& child_events() { return child_events_; }
+  // Notified (kReadable) when a signal becomes pending: signalfds.
+  WaitQueue& signal_events() { return signal_events_; }
   // Notified (kReadable) when this process is dead: pidfds, Kernel::wait.
   WaitQueue& exit_events() { return exit_events_; }
   CpuTimes cpu_times();
   Accounting accounting(TreeLock& tree);
   size_t task_count();
+  Ref<Task> find_task(pid_t tid);  // one of its own that has not exited, or null
+  // Count of tasks that have not begun to exit. A task that exits asks whether it is the last.
+  void task_added() { live_.fetch_add(1); }
+  bool last_to_exit() { return live_.fetch_sub(1) == 1; }
 
   enum class Dumpable : uint8_t { kNo = 0, kYes = 1 };
   std::atomic<Dumpable> dumpable{Dumpable::kYes};  // PR_SET_DUMPABLE
@@ -115,6 +129,7 @@ class ThreadGroup final : public RefCounted {
   Kernel& kernel_;
   const Nanos start_time_;
   Links links_;
+  std::atomic<int> live_{0};
   Mutex signal_mutex_{Rank::kSignals};
   Signals signals_;
   Ref<SignalHandlers> handlers_;
@@ -122,6 +137,7 @@ class ThreadGroup final : public RefCounted {
   std::unique_ptr<ProcessTimers> timers_;
   WaitQueue child_events_;
   WaitQueue exit_events_;
+  WaitQueue signal_events_;
   mutable Mutex mutex_{Rank::kTask};
   Ref<vfs::FileDescription> exe_ GUARDED_BY(mutex_);
 };

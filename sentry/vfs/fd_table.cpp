@@ -127,6 +127,11 @@ void FdTable::close_where(uint32_t first, uint32_t last, bool only_on_exec) {
 
 void FdTable::close_range(uint32_t first, uint32_t last) { close_where(first, last, false); }
 void FdTable::close_on_exec() { close_where(0, UINT32_MAX, true); }
+void FdTable::last_reference_gone() {
+  close_all();
+  RefCounted::last_reference_gone();
+}
+
 void FdTable::close_all() { close_where(0, UINT32_MAX, false); }
 
 void FdTable::mark_range(uint32_t first, uint32_t last, OnExec on_exec) {

@@ -47,13 +47,16 @@ class FdTable final : public RefCounted {
   void close_range(uint32_t first, uint32_t last) EXCLUDES(mutex_);
   void mark_range(uint32_t first, uint32_t last, OnExec on_exec) EXCLUDES(mutex_);
   void close_on_exec() EXCLUDES(mutex_);
-  // For the last task of an exiting process.
   void close_all() EXCLUDES(mutex_);
 
   Ref<FdTable> clone() const EXCLUDES(mutex_);
   // Open descriptors from `from` on, ascending: at most `max`.
   std::vector<int> list(int from, size_t max) const EXCLUDES(mutex_);
   size_t capacity() const EXCLUDES(mutex_);  // FDSize in /proc/PID/status
+
+ protected:
+  // The last task that used the table is gone: its files are closed, its POSIX locks released.
+  void last_reference_gone() override;
 
  private:
   void put_locked(int fd, Entry entry) REQUIRES(mutex_);
