@@ -11,7 +11,8 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "src/cli/hide.h"
+#include "gofer/hide.h"
+
 #include "src/profile/expand.h"
 
 namespace boxrun::cli {
@@ -62,6 +63,16 @@ size_t depth(const std::string& path) {
 }
 
 }  // namespace
+
+bool is_hidden(const std::vector<std::string>& globs, const std::string& path) {
+  const Result<gofer::HidePatterns> patterns = gofer::HidePatterns::create(globs);
+  return patterns.ok() && patterns->root_state(path)->hidden();
+}
+
+std::string absolute_hide_glob(std::string_view glob, std::string_view home, std::string_view cwd) {
+  if (glob.starts_with("**/")) return "/" + std::string(glob);
+  return profile::absolute_path(profile::expand_home(glob, home), cwd);
+}
 
 bool is_within(std::string_view path, std::string_view directory) {
   if (directory == "/") return true;
@@ -123,15 +134,15 @@ Expected<bool> MountPlan::add_real(const std::string& real, const std::string& t
     return Error{fmt::format("{}: '{}' is neither a directory nor a regular file", origin, real)};
   }
   MountSpec mount{real, follow_root_links(target), mode, cache, S_ISDIR(status.st_mode), origin,
-                  {}};
-  for (const std::string& glob : hide_) {
-    if (is_hidden_by(glob, real)) {
-      if (asked != Asked::kByInference) continue;
+                  hide_};
+  if (is_hidden(hide_, real)) {
+    const auto hides = [&](const std::string& glob) { return is_hidden({glob}, real); };
+    if (asked == Asked::kByInference) {
       return Error{
           fmt::format("{}: '{}' is hidden by '{}'; name it with --ro or --overlay to show it",
-                      origin, real, glob)};
+                      origin, real, *std::ranges::find_if(hide_, hides))};
     }
-    if (can_match_below(glob, real)) mount.hide.push_back(glob);
+    std::erase_if(mount.hide, hides);
   }
   std::erase_if(mounts_, [&](const MountSpec& earlier) { return earlier.target == mount.target; });
   mounts_.push_back(std::move(mount));

@@ -20,7 +20,7 @@ class MountPlan {
     kByInference,  // the current directory, the toolchain: must exist, hidden is an error
   };
 
-  // Hide globs are absolute.
+  // Hide globs are absolute and were accepted by gofer::HidePatterns.
   explicit MountPlan(std::vector<std::string> hide_globs) : hide_(std::move(hide_globs)) {}
 
   // Adds a mount of `source` (absolute, may have symbolic links) at `target` (absolute). A
@@ -47,6 +47,14 @@ class MountPlan {
   std::vector<SymlinkSpec> links_;
   std::vector<TmpfsSpec> tmpfs_;
 };
+
+// The globs of `hide` as absolute paths: `~` is the user's home, "**/.env" may be anywhere, any
+// other relative one starts at `cwd`.
+std::string absolute_hide_glob(std::string_view glob, std::string_view home, std::string_view cwd);
+
+// Whether one of the absolute globs matches the host path or a directory above it, as the Gofer
+// will see it.
+bool is_hidden(const std::vector<std::string>& globs, const std::string& path);
 
 // Whether `path` is `directory` or below it; both absolute and without "." and "..".
 bool is_within(std::string_view path, std::string_view directory);

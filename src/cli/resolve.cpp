@@ -6,9 +6,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "gofer/hide.h"
 #include "src/cli/command.h"
 #include "src/cli/environment.h"
-#include "src/cli/hide.h"
 #include "src/cli/mount_plan.h"
 #include "src/cli/toolchain.h"
 #include "src/profile/expand.h"
@@ -38,11 +38,14 @@ struct Resolving {
   }
 };
 
-std::vector<std::string> hide_globs(const Resolving& r) {
+Expected<std::vector<std::string>> hide_globs(const Resolving& r) {
   std::vector<std::string> globs;
   const std::string real_home = real_path(r.home());
   for (const Located& glob : r.profile().hide) {
     globs.push_back(absolute_hide_glob(glob.value, r.home(), r.caller.cwd));
+    if (!gofer::HidePatterns::create(std::span(&globs.back(), 1))) {
+      return Error{fmt::format("{}: '{}' is no pattern for hidden files", glob.origin, glob.value)};
+    }
     // Mount sources are real paths; a home directory often is a link to another disk.
     if (glob.value.starts_with('~') && !real_home.empty() && real_home != r.home()) {
       globs.push_back(absolute_hide_glob(glob.value, real_home, r.caller.cwd));
@@ -164,7 +167,9 @@ Expected<bool> resolve_into(Resolving& r, int& status) {
   Expected<bool> done = choose_cwd(r);
   if (!done.ok()) return done;
 
-  MountPlan plan(hide_globs(r));
+  Expected<std::vector<std::string>> hide = hide_globs(r);
+  if (!hide.ok()) return hide.error();
+  MountPlan plan(std::move(*hide));
   done = add_files(r, plan);
   if (!done.ok()) return done;
 
