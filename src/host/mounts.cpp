@@ -70,13 +70,10 @@ MaybeFailure enter_empty_root() {
   return std::nullopt;
 }
 
-Result<UniqueFd> open_private_huge_file(uint64_t size) {
+Result<UniqueFd> make_private_tmpfs(uint64_t size) {
   const std::string limit = std::to_string(size);
-  const UniqueFd mount = TRY(new_tmpfs({{"huge", "advise"}, {"size", limit.c_str()}, {"nr_inodes", "16"}},
-                                       MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV));
-  UniqueFd file = TRY(own_fd(::openat(mount.get(), ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600)));
-  if (::ftruncate(file.get(), static_cast<off_t>(size)) < 0) return last_error();
-  return file;
+  return new_tmpfs({{"huge", "advise"}, {"size", limit.c_str()}, {"nr_inodes", "16"}, {"mode", "0700"}},
+                   MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
 }
 
 }  // namespace boxrun::host

@@ -25,9 +25,10 @@ Result<MountRoot> open_mount_root(const std::string& source, MountAccess access,
 // usable. Needs a mount namespace of one's own. Where it fails nothing is lost but the layer.
 MaybeFailure enter_empty_root();
 
-// An unnamed file of `size` bytes on a tmpfs that nobody else can see and that serves large regions
-// with huge pages (PLATFORMS.md: first touch is ten times cheaper than on a memfd). Needs a mount
-// namespace of one's own; errors: EPERM and EINVAL where the host does not grant it.
-Result<UniqueFd> open_private_huge_file(uint64_t size);
+// The root directory of a new tmpfs that is attached nowhere, so nobody else can see it, and that
+// serves large regions with huge pages (PLATFORMS.md: a first touch is ten times cheaper than on a
+// memfd): the place of the memory file. At most `size` bytes, without limit for 0. Needs a mount
+// namespace of one's own; errors: EPERM, EINVAL where the host does not grant it.
+Result<UniqueFd> make_private_tmpfs(uint64_t size);
 
 }  // namespace boxrun::host

@@ -1,6 +1,8 @@
 #include "src/host/process.h"
 
+#include <fcntl.h>
 #include <poll.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -63,6 +65,22 @@ void shield_from_group_signals() {
     ::sigaddset(&blocked, signo);
   }
   ::sigprocmask(SIG_SETMASK, &blocked, nullptr);
+}
+
+std::array<bool, 3> occupy_standard_streams() {
+  std::array<bool, 3> open{};
+  for (int fd = 0; fd < 3; fd++) {
+    open[static_cast<size_t>(fd)] = ::fcntl(fd, F_GETFD) >= 0;
+    // The lowest free number is fd itself: those below are taken.
+    if (!open[static_cast<size_t>(fd)] && ::open("/dev/null", O_RDWR) < 0) ::eventfd(0, 0);
+  }
+  return open;
+}
+
+void release_standard_streams() {
+  UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  if (!null) null.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO}) ::dup2(null.get(), fd);
 }
 
 Result<void> set_resource_limits() {

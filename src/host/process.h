@@ -1,5 +1,6 @@
 // Small steps that every forked process of boxrun takes before it does anything else.
 #pragma once
+#include <array>
 #include <csignal>
 #include <span>
 
@@ -26,6 +27,13 @@ Result<void> close_all_but(std::span<const int> keep);
 // Default dispositions for all signals and nothing pending inherited from the caller. Blocks
 // everything that a terminal or a user may send to the process group: only the monitor answers it.
 void shield_from_group_signals();
+
+// Which of the descriptors 0, 1 and 2 the caller had open. Closed ones are filled with /dev/null, so
+// that no descriptor of ours ever becomes somebody's standard output. Once, first thing in main.
+std::array<bool, 3> occupy_standard_streams();
+// Replaces standard input and output by /dev/null: a process that keeps a pipe of the caller's open
+// would hide from the other end that the target closed it.
+void release_standard_streams();
 
 // Core dumps never reach a file (the limit of 1 stops a piped core_pattern, too, which 0 does not:
 // fs/coredump.c), and as many descriptors as the hard limit allows.

@@ -214,12 +214,14 @@ TEST_CASE("the memory file's tmpfs is private, sparse and as large as asked") {
     return;
   }
   const ChildEnd end = in_child({}, [](LayerSet) {
-    const Result<UniqueFd> file = open_private_huge_file(uint64_t{1} << 40);
-    if (!file) return 1;
-    struct stat status = {};
-    if (::fstat((*file).get(), &status) < 0 || status.st_size != off_t{1} << 40) return 2;
-    void* mapped = ::mmap(nullptr, 4 << 20, PROT_READ | PROT_WRITE, MAP_SHARED, (*file).get(), 0);
-    if (mapped == MAP_FAILED) return 3;
+    const Result<UniqueFd> directory = make_private_tmpfs(uint64_t{1} << 40);
+    if (!directory) return 1;
+    const UniqueFd file(::openat((*directory).get(), ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+    if (!file || ::ftruncate(file.get(), off_t{1} << 40) < 0) return 2;
+    LayerSet layers = {Layer::kMountNamespace};
+    if (confine_files({}, layers)) return 3;
+    void* mapped = ::mmap(nullptr, 4 << 20, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
+    if (mapped == MAP_FAILED) return 4;
     static_cast<char*>(mapped)[5] = 1;
     return 0;
   });
