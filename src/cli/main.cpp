@@ -8,6 +8,7 @@
 
 #include "src/cli/caller.h"
 #include "src/cli/command.h"
+#include "src/cli/doctor.h"
 #include "src/cli/options.h"
 #include "src/cli/print.h"
 #include "src/cli/resolve.h"
@@ -89,11 +90,19 @@ struct Command {
   int (*run)(std::span<char* const> arguments);
 };
 
+int doctor(std::span<char* const> arguments) {
+  const bool json = arguments.size() == 1 && std::string_view(arguments[0]) == "--json";
+  if (!arguments.empty() && !json) return usage_error("doctor takes no argument but --json");
+  const std::vector<HostCheck> checks = examine_host();
+  const int status = print(json ? doctor_json(checks) : doctor_text(checks));
+  return status == 0 && !is_usable(checks) ? kOwnFailure : status;
+}
+
 int version(std::span<char* const>) { return print("boxrun " BOXRUN_VERSION "\n"); }
 int help(std::span<char* const>) { return print(help_text()); }
 
 constexpr Command kCommands[] = {
-    {"run", run}, {"version", version}, {"--version", version}, {"help", help}};
+    {"run", run}, {"version", version}, {"--version", version}, {"help", help}, {"doctor", doctor}};
 
 // Words that mean something to later versions: a script must not change its meaning with them.
 constexpr std::string_view kReserved[] = {"learn", "why",  "profile", "apply",     "ps",
