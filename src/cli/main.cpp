@@ -12,6 +12,7 @@
 #include "src/cli/options.h"
 #include "src/cli/print.h"
 #include "src/cli/resolve.h"
+#include "src/cli/syscalls.h"
 #include "src/profile/load.h"
 #include "src/profile/values.h"
 #include "src/report/escape.h"
@@ -98,11 +99,29 @@ int doctor(std::span<char* const> arguments) {
   return status == 0 && !is_usable(checks) ? kOwnFailure : status;
 }
 
+int syscalls(std::span<char* const> arguments) {
+  std::string format = "table";
+  if (!arguments.empty()) {
+    const std::string_view first = arguments[0];
+    if (first.starts_with("--format=") && arguments.size() == 1) {
+      format = first.substr(9);
+    } else if (first == "--format" && arguments.size() == 2) {
+      format = arguments[1];
+    } else {
+      return usage_error("syscalls takes no argument but --format table|json");
+    }
+  }
+  if (format == "table") return print(syscalls_table());
+  if (format == "json") return print(syscalls_json());
+  static constexpr std::string_view kFormats[] = {"table", "json"};
+  return usage_error("--format: " + profile::not_one_of(format, kFormats).message);
+}
+
 int version(std::span<char* const>) { return print("boxrun " BOXRUN_VERSION "\n"); }
 int help(std::span<char* const>) { return print(help_text()); }
 
-constexpr Command kCommands[] = {
-    {"run", run}, {"version", version}, {"--version", version}, {"help", help}, {"doctor", doctor}};
+constexpr Command kCommands[] = {{"run", run},   {"version", version}, {"--version", version},
+                                 {"help", help}, {"doctor", doctor},   {"syscalls", syscalls}};
 
 // Words that mean something to later versions: a script must not change its meaning with them.
 constexpr std::string_view kReserved[] = {"learn", "why",  "profile", "apply",     "ps",

@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+"""cli_main_test.py BOXRUN MAN_PAGE: the program boxrun as far as it runs nothing; its manual page."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+BOXRUN, MAN_PAGE = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
+
+
+def boxrun(*arguments, **more):
+    return subprocess.run([BOXRUN, *arguments], capture_output=True, text=True, timeout=60, **more)
+
+
+class Main(unittest.TestCase):
+    def refused(self, status, message, *arguments, **more):
+        done = boxrun(*arguments, **more)
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (status, "", f"boxrun: {message}\n"))
+
+    def test_version_and_help(self):
+        self.assertRegex(boxrun("version").stdout, r"^boxrun \d+\.\d+\.\d+\n$")
+        self.assertEqual(boxrun("--version").stdout, boxrun("version").stdout)
+        for arguments in (["help"], ["--help"], ["-h"], ["run", "--help"], ["-m", "1G", "--help"]):
+            done = boxrun(*arguments)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            self.assertTrue(done.stdout.startswith("usage: boxrun "))
+
+    def test_usage_errors(self):
+        see = "; see `boxrun --help`"
+        self.refused(125, "no COMMAND was given" + see)
+        self.refused(125, "no COMMAND was given" + see, "run")
+        self.refused(125, "unknown option '--memroy'; did you mean '--memory'?" + see, "--memroy", "1G", "ls")
+        self.refused(125, "option '-t': 'soon' is no duration; write it as in 500ms, 30s, 1.5m or 2h" + see, "-t", "soon", "ls")
+        done = boxrun("learn", "ls")
+        self.assertEqual(done.returncode, 125)
+        self.assertIn("`boxrun -- learn` runs a program of that name", done.stderr)
+
+    def test_profiles(self):
+        self.refused(125, "there is no profile 'defualt'; did you mean 'default'?", "-p", "defualt", "ls")
+        with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+            file.write("schema = 1\n[limits]\nmemroy = '1G'\n[env]\npasss = []\n")
+            file.flush()
+            done = boxrun("-p", file.name, "ls")
+            self.assertEqual(done.returncode, 125)
+            self.assertEqual(
+                done.stderr,
+                f"boxrun: {file.name}:3:1: unknown key 'memroy'; did you mean 'memory'?\n"
+                f"boxrun: {file.name}:5:1: unknown key 'passs'; did you mean 'pass'?\n",
+            )
+
+    def test_commands_that_cannot_be_run(self):
+        self.refused(127, "'boxrun-no-such-program': command not found", "boxrun-no-such-program")
+        self.refused(127, "'/no/such': No such file or directory", "/no/such")
+        self.refused(126, "'/etc/passwd': Permission denied", "/etc/passwd")
+        self.refused(126, "'/etc': Permission denied", "/etc")
+        self.refused(127, "'': command not found", "")
+
+    def test_hostile_text_in_messages(self):
+        self.refused(127, r"'a\x1b[31m\nboxrun: fine': command not found", "a\x1b[31m\nboxrun: fine")
+
+    def test_a_current_directory_that_is_gone(self):
+        directory = tempfile.mkdtemp()
+        done = subprocess.run(
+            ["sh", "-c", 'cd "$1" && rmdir "$1" && "$2" ls', "sh", directory, BOXRUN], capture_output=True, text=True, timeout=60
+        )
+        self.assertEqual(done.returncode, 125)
+        self.assertIn("the current directory cannot be found", done.stderr)
+
+    def test_dry_run_says_what_would_be(self):
+        done = boxrun("--dry-run", "-m", "1G", "-t", "90s", "--ro", "/usr/share:/share", "sh", "-c", "echo 'a'")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertIn("argv      sh -c 'echo '\\''a'\\'''\n", done.stdout)
+        self.assertIn("mount     /share from /usr/share ro exclusive", done.stdout)
+        self.assertIn("timeout 90s", done.stdout)
+        self.assertIn("memory 1G", done.stdout)
+
+    def test_a_full_stdout_is_no_success(self):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([BOXRUN, "version"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+        self.assertEqual(done.returncode, 125)
+        self.assertEqual(done.stderr, "boxrun: cannot write to stdout: No space left on device\n")
+
+    def test_syscalls(self):
+        table = boxrun("syscalls").stdout
+        self.assertRegex(table, r"(?m)^ +0 read ")
+        self.assertRegex(table, r"\d+ full, \d+ partial, \d+ refused, \d+ none\n$")
+        rows = json.loads(boxrun("syscalls", "--format", "json").stdout)["syscalls"]
+        self.assertGreater(len(rows), 350)
+        self.assertEqual(len({row["number"] for row in rows}), len(rows))
+        self.assertEqual(boxrun("syscalls", "--format=jsn").returncode, 125)
+
+    def test_doctor(self):
+        report = json.loads(boxrun("doctor", "--json").stdout)
+        names = [check["name"] for check in report["checks"]]
+        self.assertEqual(names[:3], ["kernel", "platform ptrace", "seccomp"])
+        text = boxrun("doctor")
+        self.assertEqual(text.returncode, 0 if report["usable"] else 125)
+        for name in names:
+            self.assertIn(f" {name} ", text.stdout)
+
+
+class Manual(unittest.TestCase):
+    def test_it_has_the_options_of_the_program(self):
+        with open(MAN_PAGE, encoding="utf-8") as file:
+            page = file.read()
+        documented = re.findall(r"^\.It (?:Fl (\w) , )?Fl -([\w-]+)", page, re.M)
+        known = re.findall(r"^  (?:-(\w), |    )--([\w-]+)", boxrun("--help").stdout, re.M)
+        self.assertEqual(documented, known)
+
+    @unittest.skipUnless(shutil.which("mandoc"), "mandoc is not installed")
+    def test_it_is_clean(self):
+        done = subprocess.run(["mandoc", "-T", "lint", MAN_PAGE], capture_output=True, text=True, timeout=60)
+        # Whether other pages are installed says nothing about this one.
+        findings = [line for line in done.stdout.splitlines() if "referenced manual not found" not in line]
+        self.assertEqual(findings, [])
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])
