@@ -64,6 +64,7 @@ Result<void> PtraceContext::move_to(const Ref<StubProcess>& process, CpuState& c
   leave();
   thread_ = TRY(process->attach());
   process_ = process;
+  pair_.enter(thread_->thread());
   Lock lock(mutex_);
   doorbell_process_ = thread_->process();
   doorbell_thread_ = thread_->thread();
@@ -76,6 +77,7 @@ void PtraceContext::leave() {
     Lock lock(mutex_);
     doorbell_thread_ = 0;
   }
+  pair_.leave();
   process_->detach(std::move(thread_));
   process_ = nullptr;
 }
@@ -95,7 +97,9 @@ Result<Stop> PtraceContext::run_until_stop(CpuState& cpu) {
   if (latched_.exchange(false)) return Stop{.why = Why::kInterrupted};
   TRY(write_back(cpu));
   for (;;) {
+    pair_.guest_runs();
     const int status = TRY(thread_->resume_guest());
+    pair_.guest_stopped();
     if (std::optional<Stop> stop = TRY(handle_stop(status, cpu))) return *stop;
   }
 }

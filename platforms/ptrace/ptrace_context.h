@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "platforms/platform.h"
+#include "platforms/ptrace/placement.h"
 #include "platforms/ptrace/stub_process.h"
 
 namespace boxrun::platform {
@@ -11,7 +12,7 @@ namespace boxrun::platform {
 // host thread that owns this object.
 class PtraceContext final : public Context, private RegisterSource {
  public:
-  PtraceContext() = default;
+  explicit PtraceContext(Placement& placement) : pair_(placement) {}
   ~PtraceContext() override;
 
   Stop run(AddressSpace& address_space, CpuState& cpu) override;
@@ -33,6 +34,7 @@ class PtraceContext final : public Context, private RegisterSource {
 
   Ref<StubProcess> process_;
   std::unique_ptr<StubThread> thread_;
+  Placement::Pair pair_;
 
   // interrupt(): latched_ is the truth, the signal only makes run() look at it. running_ is set
   // before run() looks for the last time and interrupt() looks after latching, so one of the two

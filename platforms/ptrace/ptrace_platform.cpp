@@ -41,6 +41,7 @@ constexpr HostSyscall kHostSyscalls[] = {
     {SYS_process_vm_readv, "ptrace: is the leader of a stub alive"},
     {SYS_sched_yield, "ptrace: short waits for a leader"},
     {SYS_clock_nanosleep, "ptrace: longer waits for a leader"},
+    {SYS_sched_setaffinity, "ptrace: a guest thread and its tracer on one CPU"},
     {SYS_kill, "ptrace: end of an address space"},
     {SYS_sendmsg, "stub seed: requests"},
     {SYS_recvfrom, "stub seed: replies"},
@@ -116,7 +117,7 @@ Result<std::unique_ptr<AddressSpace>> PtracePlatform::new_address_space(AddressS
 }
 
 Result<std::unique_ptr<Context>> PtracePlatform::new_context() {
-  return std::unique_ptr<Context>(new PtraceContext());
+  return std::unique_ptr<Context>(new PtraceContext(placement_));
 }
 
 std::span<const HostSyscall> PtracePlatform::host_syscalls() const { return kHostSyscalls; }

@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "platforms/platform.h"
+#include "platforms/ptrace/placement.h"
 #include "platforms/ptrace/stub_process.h"
 
 namespace boxrun::platform {
@@ -26,6 +27,7 @@ class PtracePlatform final : public Platform {
   bool prove(StubError& error);
 
   Stubs stubs_;
+  Placement placement_;
   const uint64_t lowest_;
   Mutex mutex_{Rank::kAddressSpace};
   Ref<StubProcess> proven_ GUARDED_BY(mutex_);

@@ -95,4 +95,30 @@ inline Result<void> map_program(AddressSpace& space, const TestMemory& memory) {
   return space.apply(ops);
 }
 
+inline Op map_page(uint64_t address, const TestMemory& memory, uint64_t offset, Prot prot) {
+  return Op::map({address, address + kPageSize}, memory.fd(), offset, prot);
+}
+
+// One guest thread, for the host thread that makes it.
+struct GuestThread {
+  AddressSpace* space;
+  std::unique_ptr<Context> context;
+  CpuState cpu{host_xstate_size()};
+
+  GuestThread(Platform& platform, AddressSpace& in)
+      : space(&in), context(std::move(platform.new_context()).take()) {}
+  Stop run() { return context->run(*space, cpu); }
+  // Runs on after a system call that returned `result`.
+  Stop run_with(uint64_t result) {
+    cpu.set_result(result);
+    return run();
+  }
+  void start(const char* label, uint64_t rbx = 0, uint64_t rcx = 0) {
+    Registers r = registers_at(label);
+    r.rbx = rbx;
+    r.rcx = rcx;
+    cpu.reset(r);
+  }
+};
+
 }  // namespace boxrun::platform
