@@ -123,7 +123,7 @@ class Runner:
         """The words before the guest's own command line."""
         words = []
         if self.options.identity == "restricted":
-            words.append(str(ROOT / "tests" / "fixtures" / "restricted"))
+            words.append(str(self.options.restricted))
         if self.options.native:
             return words
         words += [self.options.boxrun, "--platform", self.options.platform, "-q"]
@@ -279,8 +279,9 @@ def main():
     if options.identity == "root" and os.getuid() != 0:
         print("skip: not root")
         return SKIPPED
-    if options.identity == "restricted" and not (ROOT / "tests" / "fixtures" / "restricted").exists():
-        print("skip: tests/fixtures/restricted is missing")
+    options.restricted = options.guests.parent / "fixtures" / "restricted"
+    if options.identity == "restricted" and not options.restricted.exists():
+        print(f"skip: {options.restricted} is not built")
         return SKIPPED
 
     known = read_known_failures(HERE / "known_failures.txt")

@@ -173,7 +173,7 @@ CASE(chown_by_the_owner) {
   } else {
     CHECK_ERRNO(chown("file", geteuid() + 1, -1), EPERM);
     CHECK_ERRNO(chown("file", -1, getegid() + 1), EPERM);
-    CHECK_ERRNO(chown("/", -1, getegid()), EPERM);
+    if (geteuid() != 0) CHECK_ERRNO(chown("/", -1, getegid()), EPERM);
   }
 }
 

@@ -58,7 +58,8 @@ int run_all() {
     if (status == -1) {
       print("case %s FAIL (no child: %s)\n", test->name, errno_text(errno).c_str());
     } else if (WIFEXITED(status) && WEXITSTATUS(status) == kSkipStatus) {
-      continue;  // skip() has printed its line
+      print("case %s skip\n", test->name);
+      continue;
     } else if (status == 0) {
       print("case %s ok\n", test->name);
       continue;
@@ -110,7 +111,7 @@ void fail(const char* file, int line, const char* format, ...) {
 }
 
 void skip(const char* reason) {
-  print("skip: %s\n", reason);
+  print("  skipped: %s\n", reason);
   _exit(kSkipStatus);
 }
 

