@@ -32,6 +32,10 @@ void Maps::remove(Range range, WindowCache& windows, Farewell& farewell) {
   });
 }
 
+void Maps::forget(Range range) {
+  vmas.erase(range, [&](Range piece, Vma& vma) { count(piece, vma, Sign::kMinus); });
+}
+
 uint64_t Maps::bytes_in(Range range) const {
   uint64_t bytes = 0;
   vmas.for_each(range, [&](Range piece, const Vma&) { bytes += piece.size(); });

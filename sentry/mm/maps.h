@@ -80,6 +80,8 @@ struct Maps {
   // Changes of vmas, with the counters following.
   void add(Range range, Vma vma);
   void remove(Range range, WindowCache& windows, Farewell& farewell);
+  // Removes vmas that live on elsewhere: no source is told.
+  void forget(Range range);
   template <class F>
   void change(Range range, F&& change_one) {
     vmas.for_each(range, [&](Range r, const Vma& v) { count(r, v, Sign::kMinus); });

@@ -145,8 +145,13 @@ class MemoryManager final : public RefCounted, public MappingObserver {
   Result<void> sync(uint64_t addr, uint64_t length, int flags);
   // mincore(2): one byte a page.
   Result<void> resident(uint64_t addr, uint64_t length, std::vector<uint8_t>& out);
-  Result<void> lock(uint64_t addr, uint64_t length, const Limits& limits);
+  // mlock2(2), mlockall(2). CAP_IPC_LOCK is an unlimited `memlock`.
+  enum class LockMode : uint8_t { kNow, kOnFault };
+  Result<void> lock(uint64_t addr, uint64_t length, const Limits& limits,
+                    LockMode mode = LockMode::kNow);
   Result<void> unlock(uint64_t addr, uint64_t length);
+  Result<void> lock_all(int flags, const Limits& limits);
+  void unlock_all();
 
   // --- faults
   FaultResult fault(uint64_t addr, Access access, const Limits& limits);

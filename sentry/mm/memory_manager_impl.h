@@ -98,6 +98,33 @@ class MemoryManager::Impl {
   Result<uint64_t> map_locked(const MapRequest& request, uint64_t length, Prepared& prepared,
                               const Limits& limits, Farewell& farewell) REQUIRES(mutex_);
 
+  // --- remap.cpp
+  struct Remap;
+  // A mapping that a source must be told of, or a hole that it must be asked for.
+  struct SourceNews {
+    Ref<PageSource> source;
+    Range range;
+    bool shared_writable = false;
+    bool operator==(const SourceNews& other) const {
+      return source == other.source && range == other.range &&
+             shared_writable == other.shared_writable;
+    }
+  };
+  Result<Vma> check_remap(const Remap& remap, const Limits& limits, SourceNews& news)
+      REQUIRES(mutex_);
+  Result<uint64_t> remap_locked(Remap remap, const Vma& vma, Farewell& farewell) REQUIRES(mutex_);
+  Result<uint64_t> grow_in_place(Range more, Vma vma, uint64_t old_size) REQUIRES(mutex_);
+  Result<void> move(const Remap& remap, Range to, const Vma& vma, Farewell& farewell)
+      REQUIRES(mutex_);
+
+  // --- advise.cpp, lock.cpp
+  Result<void> advise_locked(Range range, int advice, std::vector<SourceNews>& holes)
+      REQUIRES(mutex_);
+  void dont_need(Batch& batch, Range range, const Vma& vma) REQUIRES(mutex_);
+  Result<void> populate_advised(Range range, Access access) EXCLUDES(mutex_);
+  Result<void> lock_locked(Range range, const Limits& limits) REQUIRES(mutex_);
+  Result<void> populate_locked(Range range) EXCLUDES(mutex_);
+
   // --- brk.cpp: what the heap grew by
   Range set_break_locked(uint64_t addr, const Limits& limits, Farewell& farewell)
       REQUIRES(mutex_);
