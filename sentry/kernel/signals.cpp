@@ -245,11 +245,12 @@ void send_timer_signal(ThreadGroup& group, Task* task, const SigInfo& info,
 void notify_parent(TreeLock& tree, ThreadGroup& child, int code, int status) {
   auto& links = child.links(tree);
   if (links.parent == nullptr) return;
+  const SigInfo info = child_signal(tree, child, code, status);
   {
     SignalLock lock(*links.parent);
     const SignalAction action = links.parent->handlers(lock)->get(SIGCHLD);
     if (!action.is_ignore() && (action.flags & SA_NOCLDSTOP) == 0) {
-      (void)make_pending(lock, *links.parent, nullptr, child_signal(tree, child, code, status));
+      (void)make_pending(lock, *links.parent, nullptr, info);
     }
   }
   links.parent->child_events().notify(kReadable, INT_MAX);
