@@ -61,6 +61,7 @@ class StubProcess final : public RefCounted {
   void detach(std::unique_ptr<StubThread> thread);
 
   void kill();
+  pid_t leader() const { return leader_; }
 
  private:
   // Gives `leader` a traced leader unless the calling host thread has a thread of its own here.
