@@ -57,7 +57,7 @@ struct RemoteOpen {
 };
 
 // An error of the server's, and whether it was a rule of ours (for the violation record).
-struct Failure {
+struct ServerError {
   Errno error = Errno::kOk;
   Rule rule = Rule::kNone;
 };
@@ -66,7 +66,7 @@ struct Failure {
 // the last name, or at opening it; a walk into a symbolic link ends with ENOTDIR after that link.
 struct WalkReply {
   std::vector<RemoteFile> steps;
-  Failure failure;
+  ServerError failure;
   RemoteOpen opened;
 };
 
@@ -114,13 +114,13 @@ class Client {
   uint64_t round_trips() const { return round_trips_.load(std::memory_order_relaxed); }
   bool dead() const { return dead_.load(std::memory_order_relaxed); }
 
-  Result<RemoteFile> attach(std::string_view mount, uint32_t uid, Failure* failure = nullptr);
+  Result<RemoteFile> attach(std::string_view mount, uint32_t uid, ServerError* failure = nullptr);
   // Walks `names` from `from`, and opens the last file with `open_flags` if given. The error of the
   // Result is only for a dead peer.
   Result<WalkReply> walk(uint32_t from, std::span<const std::string_view> names,
                          std::optional<uint32_t> open_flags = {});
   Result<RemoteFile> stat(uint32_t fid);  // without a fid of its own
-  Result<RemoteOpen> open(uint32_t fid, uint32_t flags, Failure* failure = nullptr);
+  Result<RemoteOpen> open(uint32_t fid, uint32_t flags, ServerError* failure = nullptr);
   Result<Rstatfs> statfs(uint32_t fid);
   Result<std::string> readlink(uint32_t fid);
 
@@ -130,22 +130,22 @@ class Client {
   };
   // O_EXCL in flags is obeyed; without it an existing regular file is opened.
   Result<Created> create(uint32_t directory, std::string_view name, uint32_t flags, uint32_t mode,
-                         Owner owner, Failure* failure = nullptr);
+                         Owner owner, ServerError* failure = nullptr);
   Result<RemoteFile> mkdir(uint32_t directory, std::string_view name, uint32_t mode, Owner owner,
-                           Failure* failure = nullptr);
+                           ServerError* failure = nullptr);
   Result<RemoteFile> mknod(uint32_t directory, std::string_view name, uint32_t mode, uint64_t rdev,
-                           Owner owner, Failure* failure = nullptr);
+                           Owner owner, ServerError* failure = nullptr);
   Result<RemoteFile> symlink(uint32_t directory, std::string_view name, std::string_view target,
-                             Owner owner, Failure* failure = nullptr);
+                             Owner owner, ServerError* failure = nullptr);
   Result<void> link(uint32_t directory, uint32_t file, std::string_view name,
-                    Failure* failure = nullptr);
+                    ServerError* failure = nullptr);
   Result<void> unlink(uint32_t directory, std::string_view name, uint32_t flags,
-                      Failure* failure = nullptr);
+                      ServerError* failure = nullptr);
   // `flags` of renameat2(2); a plain peer knows none: EINVAL.
   Result<void> rename(uint32_t old_dir, std::string_view old_name, uint32_t new_dir,
-                      std::string_view new_name, uint32_t flags, Failure* failure = nullptr);
+                      std::string_view new_name, uint32_t flags, ServerError* failure = nullptr);
   // Returns the attributes afterwards.
-  Result<Attr> set_attr(uint32_t fid, const NewAttr& attr, Failure* failure = nullptr);
+  Result<Attr> set_attr(uint32_t fid, const NewAttr& attr, ServerError* failure = nullptr);
 
   // The next entries of the open directory `fid`, "." and ".." excluded.
   Result<DirectoryPage> read_directory(uint32_t fid, uint64_t offset);
@@ -154,7 +154,7 @@ class Client {
     RemoteFid fid;
     DirectoryPage page;
   };
-  Result<OpenedDirectory> list(uint32_t directory, Failure* failure = nullptr);
+  Result<OpenedDirectory> list(uint32_t directory, ServerError* failure = nullptr);
 
   // For open fids whose file was not donated. At least one byte unless at the end of the file.
   Result<size_t> read(uint32_t fid, uint64_t offset, IoBuffers& into);
@@ -166,8 +166,8 @@ class Client {
   // Of an unopened fid. `name` empty: the list of names, each with its NUL.
   Result<std::vector<std::byte>> get_xattr(uint32_t fid, std::string_view name);
   Result<void> set_xattr(uint32_t fid, std::string_view name, Data value, uint32_t flags,
-                         Failure* failure = nullptr);
-  Result<void> remove_xattr(uint32_t fid, std::string_view name, Failure* failure = nullptr);
+                         ServerError* failure = nullptr);
+  Result<void> remove_xattr(uint32_t fid, std::string_view name, ServerError* failure = nullptr);
 
  private:
   friend class Exchange;
@@ -186,13 +186,13 @@ class Client {
   std::vector<uint32_t> take_clunks(size_t at_most);
   Result<WalkReply> walk_some(uint32_t from, std::span<const std::string_view> names,
                               std::optional<uint32_t> open_flags);
-  Result<Created> create_plain(const Tcreate& request, Failure* failure);
+  Result<Created> create_plain(const Tcreate& request, ServerError* failure);
   Result<void> take_open(Exchange& exchange, uint32_t fid, RemoteOpen& opened);
-  Result<void> write_xattr(const Txattrcreate& request, uint32_t fid, Data value, Failure* failure);
+  Result<void> write_xattr(const Txattrcreate& request, uint32_t fid, Data value, ServerError* failure);
   template <class Request>
-  Result<void> change(const Request& request, Failure* failure);
+  Result<void> change(const Request& request, ServerError* failure);
   template <class Request>
-  Result<RemoteFile> make(const Request& request, Owner owner, Failure* failure);
+  Result<RemoteFile> make(const Request& request, Owner owner, ServerError* failure);
 
   Dialect dialect_ = Dialect::kNone;
   uint32_t msize_ = kMaxMessage;

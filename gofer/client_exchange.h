@@ -36,8 +36,8 @@ class Exchange {
   // The next donated descriptor; EIO unless there is one and it is a regular file's.
   Result<UniqueFd> take_file();
   // About the last error.
-  Failure failure() const { return failure_; }
-  void report(Failure* failure) const {
+  ServerError failure() const { return failure_; }
+  void report(ServerError* failure) const {
     if (failure != nullptr) *failure = failure_;
   }
   // The peer broke the protocol: its end. Returns EIO.
@@ -58,7 +58,7 @@ class Exchange {
   Encoder out_;
   uint16_t count_ = 0;
   Decoder replies_{Data()};
-  Failure failure_;
+  ServerError failure_;
 };
 
 template <class Reply>

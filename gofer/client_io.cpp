@@ -59,7 +59,7 @@ Result<DirectoryPage> Client::read_directory(uint32_t fid, uint64_t offset) {
   return take_page(exchange, dialect_);
 }
 
-Result<Client::OpenedDirectory> Client::list(uint32_t directory, Failure* failure) {
+Result<Client::OpenedDirectory> Client::list(uint32_t directory, ServerError* failure) {
   if (dialect_ == Dialect::kPlain) {
     RemoteOpen opened = TRY(open(directory, O_RDONLY | O_DIRECTORY, failure));
     DirectoryPage page = TRY(read_directory(opened.fid.number(), 0));
@@ -158,7 +158,7 @@ Result<std::vector<std::byte>> Client::get_xattr(uint32_t fid, std::string_view 
 
 // The value is set when its fid is clunked, so the clunk is part of the chain here.
 Result<void> Client::write_xattr(const Txattrcreate& request, uint32_t fid, Data value,
-                                 Failure* failure) {
+                                 ServerError* failure) {
   Exchange exchange(*this);
   exchange.add(Twalk{fid, request.fid, {}});
   exchange.add(request);
@@ -185,13 +185,13 @@ Result<void> Client::write_xattr(const Txattrcreate& request, uint32_t fid, Data
 }
 
 Result<void> Client::set_xattr(uint32_t fid, std::string_view name, Data value, uint32_t flags,
-                               Failure* failure) {
+                               ServerError* failure) {
   // What ext4 says of a value that is too long for it; ours must fit a packet.
   if (value.size() + name.size() + 256 > msize_) return Errno::kNoSpc;
   return write_xattr({new_fid(), name, value.size(), flags}, fid, value, failure);
 }
 
-Result<void> Client::remove_xattr(uint32_t fid, std::string_view name, Failure* failure) {
+Result<void> Client::remove_xattr(uint32_t fid, std::string_view name, ServerError* failure) {
   const uint32_t flags = dialect_ == Dialect::kBoxrun ? kXattrRemove : 0;
   return write_xattr({new_fid(), name, 0, flags}, fid, {}, failure);
 }

@@ -52,7 +52,7 @@ bool is_link(const Attr& attr) { return (attr.mode & S_IFMT) == S_IFLNK; }
 
 }  // namespace
 
-Result<RemoteFile> Client::attach(std::string_view mount, uint32_t uid, Failure* failure) {
+Result<RemoteFile> Client::attach(std::string_view mount, uint32_t uid, ServerError* failure) {
   const uint32_t fid = new_fid();
   Exchange exchange(*this);
   exchange.add(Tattach{fid, kNoFid, "", mount, uid});
@@ -157,7 +157,7 @@ Result<RemoteFile> Client::stat(uint32_t fid) {
   return file;
 }
 
-Result<RemoteOpen> Client::open(uint32_t fid, uint32_t flags, Failure* failure) {
+Result<RemoteOpen> Client::open(uint32_t fid, uint32_t flags, ServerError* failure) {
   const uint32_t open_fid = new_fid();
   Exchange exchange(*this);
   add_open(exchange, dialect_, fid, open_fid, flags);
@@ -170,7 +170,7 @@ Result<RemoteOpen> Client::open(uint32_t fid, uint32_t flags, Failure* failure) 
 }
 
 Result<Client::Created> Client::create(uint32_t directory, std::string_view name, uint32_t flags,
-                                       uint32_t mode, Owner owner, Failure* failure) {
+                                       uint32_t mode, Owner owner, ServerError* failure) {
   const Tcreate request{directory, new_fid(), name, flags, mode, owner.gid};
   if (dialect_ == Dialect::kPlain) return create_plain(request, failure);
   Exchange exchange(*this);
@@ -192,7 +192,7 @@ Result<Client::Created> Client::create(uint32_t directory, std::string_view name
 }
 
 // Tlcreate turns the directory's fid into the open file's, so it gets a clone of one.
-Result<Client::Created> Client::create_plain(const Tcreate& request, Failure* failure) {
+Result<Client::Created> Client::create_plain(const Tcreate& request, ServerError* failure) {
   Exchange exchange(*this);
   const uint32_t found = new_fid();
   exchange.add(Twalk{request.dfid, request.newfid, {}});
@@ -212,7 +212,7 @@ Result<Client::Created> Client::create_plain(const Tcreate& request, Failure* fa
 
 // Tmkdir and its like, and then a look at what they made.
 template <class Request>
-Result<RemoteFile> Client::make(const Request& request, Owner owner, Failure* failure) {
+Result<RemoteFile> Client::make(const Request& request, Owner owner, ServerError* failure) {
   const uint32_t fid = new_fid();
   Exchange exchange(*this);
   if (dialect_ == Dialect::kBoxrun) exchange.add(Tas{owner.uid});
@@ -235,17 +235,17 @@ Result<RemoteFile> Client::make(const Request& request, Owner owner, Failure* fa
 }
 
 Result<RemoteFile> Client::mkdir(uint32_t directory, std::string_view name, uint32_t mode,
-                                 Owner owner, Failure* failure) {
+                                 Owner owner, ServerError* failure) {
   return make(Tmkdir{directory, name, mode, owner.gid}, owner, failure);
 }
 
 Result<RemoteFile> Client::mknod(uint32_t directory, std::string_view name, uint32_t mode,
-                                 uint64_t rdev, Owner owner, Failure* failure) {
+                                 uint64_t rdev, Owner owner, ServerError* failure) {
   return make(Tmknod{directory, name, mode, major(rdev), minor(rdev), owner.gid}, owner, failure);
 }
 
 Result<RemoteFile> Client::symlink(uint32_t directory, std::string_view name,
-                                   std::string_view target, Owner owner, Failure* failure) {
+                                   std::string_view target, Owner owner, ServerError* failure) {
   Result<RemoteFile> made = make(Tsymlink{directory, name, target, owner.gid}, owner, failure);
   if (made.ok()) made->target = target;
   return made;
@@ -253,7 +253,7 @@ Result<RemoteFile> Client::symlink(uint32_t directory, std::string_view name,
 
 // One request whose reply has no fields.
 template <class Request>
-Result<void> Client::change(const Request& request, Failure* failure) {
+Result<void> Client::change(const Request& request, ServerError* failure) {
   Exchange exchange(*this);
   exchange.add(request);
   TRY(exchange.run());
@@ -264,23 +264,23 @@ Result<void> Client::change(const Request& request, Failure* failure) {
 }
 
 Result<void> Client::link(uint32_t directory, uint32_t file, std::string_view name,
-                          Failure* failure) {
+                          ServerError* failure) {
   return change(Tlink{directory, file, name}, failure);
 }
 
 Result<void> Client::unlink(uint32_t directory, std::string_view name, uint32_t flags,
-                            Failure* failure) {
+                            ServerError* failure) {
   return change(Tunlinkat{directory, name, flags}, failure);
 }
 
 Result<void> Client::rename(uint32_t old_dir, std::string_view old_name, uint32_t new_dir,
-                            std::string_view new_name, uint32_t flags, Failure* failure) {
+                            std::string_view new_name, uint32_t flags, ServerError* failure) {
   if (flags == 0) return change(Trenameat{old_dir, old_name, new_dir, new_name}, failure);
   if (dialect_ == Dialect::kPlain) return Errno::kInval;
   return change(Trenameat2{old_dir, old_name, new_dir, new_name, flags}, failure);
 }
 
-Result<Attr> Client::set_attr(uint32_t fid, const NewAttr& attr, Failure* failure) {
+Result<Attr> Client::set_attr(uint32_t fid, const NewAttr& attr, ServerError* failure) {
   Exchange exchange(*this);
   exchange.add(
       Tsetattr{fid, attr.valid, attr.mode, attr.uid, attr.gid, attr.size, attr.atime, attr.mtime});

@@ -48,6 +48,7 @@ class ProcFds {
  public:
   static ProcFds open_own();
   explicit operator bool() const { return static_cast<bool>(directory_); }
+  int number() const { return directory_.get(); }
 
   Result<UniqueFd> reopen(int fd, int flags) const;
   Result<void> link(int fd, int directory, const char* name) const;
