@@ -4,6 +4,7 @@
 #pragma once
 #include <sys/types.h>
 
+#include <array>
 #include <bitset>
 #include <cstdint>
 #include <memory>
@@ -86,7 +87,9 @@ struct BootSpec {
   std::vector<UniqueFd> gofer_channels;
   UniqueFd report_socket;     // report::Message packets, Sentry -> monitor
   UniqueFd control_socket;    // ControlMessage packets, both ways
-  // The standard streams are the descriptors 0, 1 and 2 of this process; a closed one stays closed.
+  // The standard streams are the descriptors 0, 1 and 2 of this process. One that the caller had
+  // closed is false here: then the number is taken by /dev/null, and the guest does not get it.
+  std::array<bool, 3> streams = {true, true, true};
 };
 
 // Checks what can be wrong with a spec before anything is forked or sealed: an unknown system call

@@ -10,7 +10,6 @@
 #include <array>
 #include <utility>
 
-#include "src/host/namespaces.h"
 #include "src/host/process.h"
 #include "src/host/seal.h"
 #include "src/host/start_message.h"
@@ -145,6 +144,7 @@ MaybeFailure launch(const Roles& roles, Sandbox& sandbox) {
     for (SocketPair& channel : sockets.channels) start.channels.push_back(std::move(channel.theirs));
     start.parent = std::move(*self);
     start.layers = gofer->namespaces;
+    start.ids = gofer->ids;
     run_child("boxrun-gofer", roles.gofer, std::move(start), std::move(gofer->failure), {});
   }
   sandbox.gofer = Child(gofer->pid, std::move(gofer->pidfd));
@@ -159,6 +159,7 @@ MaybeFailure launch(const Roles& roles, Sandbox& sandbox) {
     for (SocketPair& channel : sockets.channels) start.channels.push_back(std::move(channel.ours));
     start.parent = std::move(*self);
     start.layers = sentry->namespaces;
+    start.ids = sentry->ids;
     run_child("boxrun-sentry", roles.sentry, std::move(start), std::move(sentry->failure), roles.sentry_keeps);
   }
   sandbox.sentry = Child(sentry->pid, std::move(sentry->pidfd));

@@ -9,7 +9,7 @@
 
 #include "src/base/failure.h"
 #include "src/base/fd.h"
-#include "src/host/layers.h"
+#include "src/host/namespaces.h"
 
 namespace boxrun::cli {
 
@@ -22,6 +22,7 @@ struct ProcessStart {
   std::vector<UniqueFd> channels;  // SEQPACKET, between Sentry and Gofer
   UniqueFd parent;                 // pidfd of the monitor, for host::Rights
   host::LayerSet layers;           // the namespaces
+  host::IdMap ids = host::IdMap::kOwn;  // which users exist here
 };
 
 // Runs in the new process; the result is its exit status.

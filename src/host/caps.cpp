@@ -56,6 +56,14 @@ MaybeFailure drop_capabilities(std::span<const int> keep) {
   return std::nullopt;
 }
 
+bool has_capabilities(std::span<const int> wanted) {
+  const Caps caps(::cap_get_proc());
+  return caps != nullptr && std::all_of(wanted.begin(), wanted.end(), [&](int value) {
+    cap_flag_value_t set = CAP_CLEAR;
+    return ::cap_get_flag(caps.get(), value, CAP_EFFECTIVE, &set) == 0 && set == CAP_SET;
+  });
+}
+
 std::span<const int> gofer_capabilities() {
   static constexpr std::array<int, 6> kKept = {CAP_DAC_OVERRIDE, CAP_CHOWN,  CAP_FOWNER,
                                                CAP_FSETID,       CAP_SETUID, CAP_SETGID};

@@ -10,6 +10,9 @@ namespace boxrun::host {
 // `keep` that the process does not have are not an error.
 MaybeFailure drop_capabilities(std::span<const int> keep);
 
+// Whether all of them are in effect.
+bool has_capabilities(std::span<const int> wanted);
+
 // What the Gofer keeps when it runs as root, to act for the guest's users on writable mounts.
 std::span<const int> gofer_capabilities();
 

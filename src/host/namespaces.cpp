@@ -14,6 +14,8 @@
 #include <utility>
 #include <vector>
 
+#include "src/host/caps.h"
+
 namespace boxrun::host {
 namespace {
 
@@ -83,14 +85,8 @@ Result<void> map_own_ids(uid_t uid, gid_t gid) {
 }
 
 bool may_map_all_ids() {
-  const auto effective = [](cap_value_t value) {
-    cap_t caps = ::cap_get_proc();
-    cap_flag_value_t set = CAP_CLEAR;
-    const bool known = caps != nullptr && ::cap_get_flag(caps, value, CAP_EFFECTIVE, &set) == 0;
-    ::cap_free(caps);
-    return known && set == CAP_SET;
-  };
-  return effective(CAP_SETUID) && effective(CAP_SETGID);
+  constexpr std::array<int, 2> kNeeded = {CAP_SETUID, CAP_SETGID};
+  return has_capabilities(kNeeded);
 }
 
 // fork(2) with namespace flags. glibc's fork takes none, so the raw call has to do what glibc would:
@@ -135,12 +131,14 @@ Result<Attempt> fork_with_the_most(LayerSet wanted) {
   return error;
 }
 
-MaybeFailure map_ids_in_child(IdMap ids, int go_ahead, uid_t uid, gid_t gid) {
+// `ids` becomes what was mapped in the end.
+MaybeFailure map_ids_in_child(IdMap& ids, int go_ahead, uid_t uid, gid_t gid) {
   char parent_mapped = 0;
   if (ids == IdMap::kAll && ::read(go_ahead, &parent_mapped, 1) != 1) {
     return Failure{"wait for the id map", "user namespace", last_error(), ""};
   }
   if (parent_mapped != 0) return std::nullopt;
+  ids = IdMap::kOwn;
   if (const Result<void> mapped = map_own_ids(uid, gid); !mapped) {
     return Failure{"map the user and group ids", "user namespace", mapped.error(), ""};
   }
@@ -165,7 +163,9 @@ Result<Forked> fork_into_namespaces(const NamespaceRequest& request) {
   const bool new_user = attempt.namespaces.has(Layer::kUserNamespace);
   if (forked.in_child()) {
     go_end.reset();
-    if (new_user) forked.failure = map_ids_in_child(ids, wait_end.get(), uid, gid);
+    if (!new_user) return forked;
+    forked.ids = ids;
+    forked.failure = map_ids_in_child(forked.ids, wait_end.get(), uid, gid);
     return forked;
   }
   forked.pidfd.reset(attempt.pidfd);

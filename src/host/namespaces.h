@@ -25,6 +25,7 @@ struct Forked {
   pid_t pid = 0;       // 0 in the child
   UniqueFd pidfd;      // of the child; in the parent only
   LayerSet namespaces;  // those that the child got
+  IdMap ids = IdMap::kAll;  // which ids exist in the child: kOwn only in a user namespace
   MaybeFailure failure;  // in the child: the ids could not be mapped, it cannot go on
   bool in_child() const { return pid == 0; }
 };

@@ -1,0 +1,160 @@
+#include "src/cli/roles.h"
+
+#include <unistd.h>
+
+#include <string>
+#include <utility>
+
+#include "gofer/gofer_main.h"
+#include "platforms/factory.h"
+#include "sentry/boot.h"
+#include "src/cli/boot_spec.h"
+#include "src/host/caps.h"
+#include "src/host/mounts.h"
+#include "src/host/process.h"
+#include "src/host/seal.h"
+#include "src/host/start_message.h"
+
+namespace boxrun::cli {
+namespace {
+
+constexpr int kFailed = 125;
+
+// Says why over the start socket. The monitor may be gone; then nobody is left to tell.
+int report_failure(const ProcessStart& start, const Failure& failure) {
+  static_cast<void>(host::send_start_message(start.start.get(), {failure, start.layers}));
+  return kFailed;
+}
+
+bool report_ready(const ProcessStart& start) {
+  return host::send_start_message(start.start.get(), {std::nullopt, start.layers}).ok();
+}
+
+struct OpenedMounts {
+  std::vector<gofer::MountSource> sources;
+  std::vector<host::FileGrant> grants;  // borrows the descriptors of `sources`
+};
+
+// The mount's own number is its name for the Sentry (BootMount::gofer_mount).
+MaybeFailure open_mounts(const RunSpec& spec, host::LayerSet& layers, OpenedMounts& opened) {
+  bool all_enforced = true;
+  for (const MountSpec& mount : spec.mounts) {
+    const bool writable = mount.mode == MountMode::kReadWrite;
+    const auto access = writable ? host::MountAccess::kReadWrite : host::MountAccess::kReadOnly;
+    Result<host::MountRoot> root =
+        host::open_mount_root(mount.source, access, layers.has(host::Layer::kMountNamespace));
+    if (!root) {
+      return Failure{"open the mount source " + mount.source, "gofer", root.error(),
+                     "asked for by " + mount.origin};
+    }
+    all_enforced = all_enforced && root->enforced;
+    opened.grants.push_back({root->fd.get(), access});
+    opened.sources.push_back(
+        {.name = std::to_string(opened.sources.size()),
+         .root = std::move(root->fd),
+         .access = writable ? gofer::MountAccess::kReadWrite : gofer::MountAccess::kReadOnly,
+         .host_path = mount.source,
+         .hide = mount.hide});
+  }
+  if (all_enforced) layers.add(host::Layer::kReadOnlyMounts);
+  return std::nullopt;
+}
+
+// Root acts for the guest's users on writable mounts, an ordinary user only for himself: in a user
+// namespace he would have the capabilities, too, but over nobody else's files.
+bool acts_for_others(const ProcessStart& start) {
+  return start.ids == host::IdMap::kAll && ::geteuid() == 0 &&
+         host::has_capabilities(host::gofer_capabilities());
+}
+
+}  // namespace
+
+int gofer_role(const RunSpec& spec, ProcessStart start) {
+  host::release_standard_streams();
+  // Before the Gofer shares out its descriptors.
+  if (const Result<void> raised = host::set_resource_limits(); !raised) {
+    return report_failure(start, {"raise the limit of open files", "gofer", raised.error(), ""});
+  }
+  const bool for_others = acts_for_others(start);
+  OpenedMounts mounts;
+  if (const MaybeFailure failure = open_mounts(spec, start.layers, mounts)) {
+    return report_failure(start, *failure);
+  }
+  gofer::GoferSpec gofer_spec;
+  gofer_spec.mounts = std::move(mounts.sources);
+  gofer_spec.channels = std::move(start.channels);
+  gofer_spec.owners = for_others ? gofer::Owners::kAsRequested : gofer::Owners::kOwn;
+  MaybeFailure failure;
+  const std::unique_ptr<gofer::Gofer> gofer = gofer::Gofer::prepare(std::move(gofer_spec), failure);
+  if (gofer == nullptr) return report_failure(start, failure.value_or(Failure{"prepare", "gofer"}));
+
+  failure = host::confine_files(mounts.grants, start.layers);
+  if (failure) return report_failure(start, *failure);
+  const std::vector<host::FilterRow> rows = gofer->filter_rows();
+  host::Rights rights = {.kind = host::ProcessKind::kGofer,
+                         .filter_rows = rows,
+                         .parent_pidfd = start.parent.get()};
+  if (for_others) rights.capabilities = host::gofer_capabilities();
+  failure = host::drop_rights(rights, start.layers);
+  if (!failure) failure = host::check_layers(host::ProcessKind::kGofer, start.layers);
+  if (failure) return report_failure(start, *failure);
+  if (!report_ready(start)) return kFailed;
+  gofer->serve();
+  return 0;
+}
+
+namespace {
+
+// The rows that the platform adds to the Sentry's table.
+std::vector<host::FilterRow> rows_of_platform(const platform::Platform& platform) {
+  std::vector<host::FilterRow> rows;
+  for (const platform::HostSyscall& call : platform.host_syscalls()) {
+    rows.push_back({call.number, call.user});
+  }
+  return rows;
+}
+
+// Everything that the sealed Sentry could not make any more, and the sealing around it.
+MaybeFailure prepare_sentry(const RunSpec& spec, ProcessStart& start, sentry::BootSpec& boot) {
+  // A private tmpfs has huge pages; without a namespace the memory file is a memfd.
+  Result<UniqueFd> tmpfs = start.layers.has(host::Layer::kMountNamespace) ? host::make_private_tmpfs(0)
+                                                                          : Errno::kPerm;
+  Result<mm::MemoryFile::Backing> memory = mm::MemoryFile::make_backing(tmpfs ? tmpfs->get() : -1);
+  if (!memory) return Failure{"make the memory file", "sentry", memory.error(), ""};
+  boot.memory = std::move(memory).take();
+  if (tmpfs) tmpfs->reset();
+
+  if (MaybeFailure failure = host::confine_files({}, start.layers)) return failure;
+  if (const Result<void> done = host::become_subreaper(); !done) {
+    return Failure{"become a child subreaper", "sentry", done.error(), ""};
+  }
+  Failure failure;
+  boot.platform = platform::create({.kind = spec.platform, .memory_file = boot.memory.file.get()}, failure);
+  if (boot.platform == nullptr) return failure;
+
+  const std::vector<host::FilterRow> rows = rows_of_platform(*boot.platform);
+  const host::Rights rights = {.kind = host::ProcessKind::kSentry,
+                               .filter_rows = rows,
+                               .parent_pidfd = start.parent.get()};
+  if (MaybeFailure refused = host::drop_rights(rights, start.layers)) return refused;
+  return host::check_layers(host::ProcessKind::kSentry, start.layers);
+}
+
+}  // namespace
+
+int sentry_role(const RunSpec& spec, SentryExtras extras, ProcessStart start) {
+  sentry::BootSpec boot = boot_spec(spec);
+  if (const MaybeFailure failure = prepare_sentry(spec, start, boot)) {
+    return report_failure(start, *failure);
+  }
+  boot.trace_sink = std::move(extras.trace_sink);
+  boot.streams = extras.streams;
+  boot.gofer_channels = std::move(start.channels);
+  boot.report_socket = std::move(start.report);
+  boot.control_socket = std::move(start.control);
+  if (!report_ready(start)) return kFailed;
+  if (const MaybeFailure failure = sentry::run(std::move(boot))) return report_failure(start, *failure);
+  return 0;
+}
+
+}  // namespace boxrun::cli

@@ -1,0 +1,20 @@
+// What the two forked processes of a sandbox do: prepare, seal themselves in the order of
+// src/host/README.md, say that they are ready, work. Each returns its exit status.
+#pragma once
+#include <array>
+
+#include "src/cli/launch.h"
+#include "src/cli/run_spec.h"
+
+namespace boxrun::cli {
+
+int gofer_role(const RunSpec& spec, ProcessStart start);
+
+// What the Sentry inherits besides its sockets.
+struct SentryExtras {
+  UniqueFd trace_sink;
+  std::array<bool, 3> streams = {true, true, true};  // BootSpec::streams
+};
+int sentry_role(const RunSpec& spec, SentryExtras extras, ProcessStart start);
+
+}  // namespace boxrun::cli
