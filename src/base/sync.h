@@ -41,7 +41,8 @@ enum class Rank : int {
   kMountNamespace = 60,
   kRename = 64,       // one per file system: serialises renames of directories
   kDirectory = 66,    // the entries of one directory (vfs); ancestor first, by lock_nested
-  kOverlay = 68,      // an overlay inode, above the inodes of its layers
+  kOverlayCopy = 67,  // copy-up of one overlay inode: held while the lower one is read
+  kOverlay = 68,      // names and attributes of one overlay
   kInode = 70,        // inside one file system; see vfs/README.md
   kDentry = 72,
   kFileLock = 74,
