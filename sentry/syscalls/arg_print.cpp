@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #include <iterator>
+#include <span>
 
 #include "sentry/syscalls/args.h"
 

@@ -53,9 +53,6 @@ struct MapFlags { uint64_t value; };
 struct CloneFlags { uint64_t value; };
 struct Command { uint32_t value; };      // fcntl, ioctl, prctl, futex ... operations
 
-// When an argument is printed: what the kernel reads at entry, what it wrote at exit.
-enum class Phase : uint8_t { kEnter, kExit };
-
 // How a kind is decoded from its register and printed (arg_print.cpp).
 template <class T>
 struct Arg;
@@ -79,7 +76,6 @@ void print_string(Task& task, uint64_t addr, std::string& out);
   template <>                                                                                \
   struct Arg<Type> {                                                                         \
     static constexpr std::string_view kKind = name;                                          \
-    static constexpr Phase kPhase = Phase::kEnter;                                           \
     static Type decode(uint64_t reg) { return {static_cast<as>(reg)}; }                      \
     static void print(Task&, const Frame& frame, size_t i, std::string& out) {               \
       internal::printer(decode(frame.args[i]).value, out);                                   \
@@ -112,7 +108,6 @@ BOXRUN_ARG(Command, "command", uint32_t, print_hex);
 // Guest pointers: where they point is printed as an address; paths and strings as text.
 template <class Pointer>
 struct PointerArg {
-  static constexpr Phase kPhase = Phase::kEnter;
   static Pointer decode(uint64_t reg) { return {reg}; }
   static void print(Task&, const Frame& frame, size_t i, std::string& out) {
     internal::print_hex(frame.args[i], out);
@@ -144,11 +139,9 @@ struct Arg<UserString> : PointerArg<UserString> {
     internal::print_string(task, frame.args[i], out);
   }
 };
-// What read(2) and its like fill in is worth printing only at exit.
 template <>
 struct Arg<UserOut<Bytes>> : PointerArg<UserOut<Bytes>> {
   static constexpr std::string_view kKind = "out buffer";
-  static constexpr Phase kPhase = Phase::kExit;
 };
 template <>
 struct Arg<UserIn<Bytes>> : PointerArg<UserIn<Bytes>> {

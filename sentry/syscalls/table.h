@@ -28,8 +28,8 @@ enum class Support : uint8_t {
 };
 
 struct Syscall {
-  using Call = Result<int64_t> (*)(Task&, const Frame&);
-  using Print = void (*)(Task&, const Frame&, Phase, std::string&);
+  using Call = Result<uint64_t> (*)(Task&, const Frame&);
+  using Print = void (*)(Task&, const Frame&, std::string&);
 
   int number;
   std::string_view name;
@@ -47,7 +47,7 @@ struct Syscall {
 
 template <auto Fn>
 struct Bind;
-template <class... A, Result<int64_t> (*Fn)(Task&, A...)>
+template <class... A, Result<uint64_t> (*Fn)(Task&, A...)>
 struct Bind<Fn> {
   static constexpr int kArgc = sizeof...(A);
   static constexpr std::array<std::string_view, 6> kinds() {
@@ -56,24 +56,23 @@ struct Bind<Fn> {
     ((kinds[i++] = Arg<A>::kKind), ...);
     return kinds;
   }
-  static Result<int64_t> call(Task& task, const Frame& frame) {
+  static Result<uint64_t> call(Task& task, const Frame& frame) {
     return call_with(task, frame, std::index_sequence_for<A...>{});
   }
   static void print([[maybe_unused]] Task& task, [[maybe_unused]] const Frame& frame,
-                    [[maybe_unused]] Phase phase, [[maybe_unused]] std::string& out) {
+                    [[maybe_unused]] std::string& out) {
     [[maybe_unused]] size_t i = 0;
-    (print_one<A>(task, frame, phase, i++, out), ...);
+    (print_one<A>(task, frame, i++, out), ...);
   }
 
  private:
   template <size_t... I>
-  static Result<int64_t> call_with(Task& task, [[maybe_unused]] const Frame& frame,
+  static Result<uint64_t> call_with(Task& task, [[maybe_unused]] const Frame& frame,
                                    std::index_sequence<I...>) {
     return Fn(task, Arg<A>::decode(frame.args[I])...);
   }
   template <class T>
-  static void print_one(Task& task, const Frame& frame, Phase phase, size_t i, std::string& out) {
-    if (Arg<T>::kPhase != phase) return;
+  static void print_one(Task& task, const Frame& frame, size_t i, std::string& out) {
     if (i > 0) out += ", ";
     Arg<T>::print(task, frame, i, out);
   }

@@ -1,0 +1,95 @@
+#include "sentry/syscalls/support.h"
+
+#include <sys/resource.h>
+
+#include <chrono>
+
+#include "sentry/kernel/kernel.h"
+#include "sentry/kernel/thread_group.h"
+#include "sentry/policy/violation_log.h"
+#include "sentry/syscalls/describe.h"
+#include "sentry/syscalls/dispatcher.h"
+
+namespace boxrun::syscalls {
+
+const Services& services_of(Task& task) {
+  return static_cast<Dispatcher&>(task.kernel().dispatcher()).services();
+}
+
+FileCaller::FileCaller(Task& task)
+    : task_(task),
+      caller_{task.fs(),
+              task.cred_ref(),
+              *task.kernel().root(),
+              services_of(task).special_files,
+              this,
+              task.group().limits().soft(RLIMIT_FSIZE)} {}
+
+void FileCaller::denied(const vfs::Denial& denial) {
+  const Frame frame = current_frame(task_);
+  policy::Violation violation;
+  violation.kind = report::Kind::kFileRead;
+  violation.error = denial.error;
+  violation.target = denial.path;
+  violation.syscall = syscall_name(frame.number);
+  violation.call = describe_call(task_, frame);
+  switch (denial.kind) {
+    case vfs::Denial::Kind::kHidden: violation.detail = "hidden"; break;
+    case vfs::Denial::Kind::kNotGranted: violation.detail = "not mounted"; break;
+    case vfs::Denial::Kind::kReadOnly:
+      violation.kind = report::Kind::kFileWrite;
+      violation.detail = "read-only";
+      break;
+    case vfs::Denial::Kind::kNoExec:
+      violation.kind = report::Kind::kFileExec;
+      violation.detail = "noexec";
+      break;
+    case vfs::Denial::Kind::kDevice: violation.detail = "device"; break;
+  }
+  services_of(task_).violations.record(&task_, std::move(violation));
+}
+
+Result<vfs::At> at_of(Task& task, DirFd dirfd, std::string_view path) {
+  if (path.starts_with('/')) return vfs::At{task.fs().root(), path};
+  if (dirfd.value == AT_FDCWD) return vfs::At{task.fs().cwd(), path};
+  const auto file = TRY(task.fds().get_raw(dirfd.value));
+  if (!path.empty() && !file->inode().is_directory()) return Errno::kNotDir;
+  return vfs::At{file->path(), path};
+}
+
+Result<PathArgument> path_argument(Task& task, DirFd dirfd, UserPath path) {
+  PathArgument argument;
+  argument.text = TRY(task.mm().copy_in_path(path));
+  argument.start = TRY(at_of(task, dirfd, argument.text)).start;
+  return argument;
+}
+
+Result<vfs::Path> place_of(Task& task, DirFd dirfd, UserPath path, int flags) {
+  const PathArgument argument = TRY(path_argument(task, dirfd, path));
+  FileCaller caller(task);
+  return vfs::find(caller, argument.at(), flags);
+}
+
+uint64_t open_file_limit(Task& task) { return task.group().limits().soft(RLIMIT_NOFILE); }
+
+Result<uint64_t> install(Task& task, Ref<FileDescription> file, int flags) {
+  return static_cast<uint64_t>(
+      TRY(task.fds().install(std::move(file), on_exec_of(flags), open_file_limit(task))));
+}
+
+Deadline deadline_in(Nanos duration) {
+  using std::chrono::steady_clock;
+  const auto now = steady_clock::now();
+  const auto left = steady_clock::time_point::max() - now;
+  const std::chrono::nanoseconds wanted(std::max<Nanos>(duration, 0));
+  return wanted < left ? now + wanted : steady_clock::time_point::max();
+}
+
+Result<Deadline> deadline_of(Task& task, UserIn<timespec> timeout) {
+  if (!timeout) return Deadline{};
+  const timespec relative = TRY(task.mm().read(timeout));
+  if (!valid_timespec(relative)) return Errno::kInval;
+  return deadline_in(from_timespec(relative));
+}
+
+}  // namespace boxrun::syscalls

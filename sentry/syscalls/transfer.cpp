@@ -1,0 +1,81 @@
+#include "sentry/syscalls/transfer.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/resource.h>
+
+#include "sentry/kernel/job_control.h"
+#include "sentry/kernel/signals.h"
+#include "sentry/kernel/thread_group.h"
+#include "sentry/syscalls/support.h"
+#include "sentry/vfs/terminal.h"
+
+namespace boxrun::syscalls {
+namespace {
+
+bool may_wait(FileDescription& file, Wait wait) {
+  return wait == Wait::kByFile && !file.nonblocking() && file.queue() != nullptr;
+}
+
+template <class Op>
+Result<size_t> run(Task& task, FileDescription& file, Events events, Wait wait, Op op) {
+  if (!may_wait(file, wait)) return op();
+  return task.block_on(*file.queue(), events, std::nullopt, op);
+}
+
+Result<void> check_foreground_read(Task& task, FileDescription& file) {
+  const Ref<vfs::Terminal> terminal = file.terminal();
+  if (!terminal) return {};
+  return kernel::check_background(task, *terminal, SIGTTIN);
+}
+
+Result<void> check_foreground_write(Task& task, FileDescription& file) {
+  const Ref<vfs::Terminal> terminal = file.terminal();
+  if (!terminal || !terminal->stops_background_output()) return {};
+  return kernel::check_background(task, *terminal, SIGTTOU);
+}
+
+}  // namespace
+
+Errno file_too_big(Task& task) {
+  (void)kernel::send_to_task(task, kernel::kernel_signal(SIGXFSZ));
+  return Errno::kFBig;
+}
+
+Result<uint64_t> read_file(Task& task, FileDescription& file, IoBuffers to, At at, Wait wait) {
+  TRY(check_foreground_read(task, file));
+  return run(task, file, kReadable, wait, [&] {
+    return at.at_position() ? file.read(to) : file.pread(to, at.value());
+  });
+}
+
+Result<uint64_t> write_file(Task& task, FileDescription& file, IoBuffers from, At at,
+                            WriteHow how) {
+  TRY(check_foreground_write(task, file));
+  vfs::WriteOptions options;
+  options.append = how.append || (file.flags() & O_APPEND) != 0;
+  options.data_sync = how.data_sync || (file.flags() & O_DSYNC) != 0;
+  options.size_limit = task.group().limits().soft(RLIMIT_FSIZE);
+
+  uint64_t done = 0;
+  for (;;) {
+    const auto written = run(task, file, kWritable, how.wait, [&] {
+      return at.at_position()
+                 ? file.write(from, options)
+                 : file.pwrite(from, at.value() + static_cast<int64_t>(done), options);
+    });
+    if (!written.ok()) {
+      // SIGPIPE comes even when part of the data went out before (fs/pipe.c: pipe_write).
+      if (written.error() == Errno::kPipe) {
+        (void)kernel::send_to_task(task, kernel::kernel_signal(SIGPIPE));
+      }
+      if (done > 0) return done;
+      return written.error() == Errno::kFBig ? file_too_big(task) : written.error();
+    }
+    done += *written;
+    const bool stream = file.positioning() == FileDescription::Positioning::kStream;
+    if (*written == 0 || from.empty() || !stream || !may_wait(file, how.wait)) return done;
+  }
+}
+
+}  // namespace boxrun::syscalls
