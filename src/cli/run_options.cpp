@@ -201,8 +201,8 @@ constexpr Option kOptions[] = {
      [](V v, R& r) { return set_text(v, r.user); }},
     {0, "hostname", kValue, "NAME", "the host name inside", kProcess, set_hostname},
 
-    {'t', "timeout", kValue, "TIME", "end the target with SIGTERM after TIME, as in 30s", kLimits, set_time<&profile::Limits::timeout>},
-    {0, "kill-after", kValue, "TIME", "and with SIGKILL when it still runs TIME later", kLimits, set_time<&profile::Limits::kill_after>},
+    {'t', "timeout", kValue, "TIME", "end the target after TIME, as in 30s", kLimits, set_time<&profile::Limits::timeout>},
+    {0, "kill-after", kValue, "TIME", "by SIGTERM, and for good TIME later", kLimits, set_time<&profile::Limits::kill_after>},
     {'m', "memory", kValue, "SIZE", "memory of all processes together, as in 512M", kLimits, set_size<&profile::Limits::memory>},
     {0, "cpu-time", kValue, "TIME", "CPU time of all processes together", kLimits, set_time<&profile::Limits::cpu_time>},
     {0, "pids", kValue, "N", "processes and threads at one time", kLimits, set_count<&profile::Limits::processes>},

@@ -59,7 +59,7 @@ struct SyscallRule {
 // Zero means no limit.
 struct Limits {
   std::chrono::nanoseconds timeout{0};
-  std::chrono::nanoseconds kill_after{0};  // zero: the timeout's signal is SIGKILL at once
+  std::chrono::nanoseconds kill_after{0};  // after SIGTERM; zero: the end comes at once
   std::chrono::nanoseconds cpu_time{0};
   uint64_t memory = 0;      // bytes, of everything the guest can dirty
   uint64_t processes = 0;   // tasks: threads count
