@@ -122,8 +122,13 @@ def parse_targets(lists):
             if not sources and "INTERFACE" in body:
                 found = {module(f"{folder}/x.h")} - {None}
             targets[name] = (found, set())
-    for text in lists.values():
+    for path, text in lists.items():
+        folder = str(pathlib.PurePath(path).parent)
         text = re.sub(r"#[^\n]*", "", text)
+        for name, body in re.findall(r"target_sources\(\s*(\w+)([^)]*)\)", text):
+            sources = [w for w in body.split() if re.search(r"\.(cpp|S)$", w)]
+            if name in targets:
+                targets[name][0].update({module(str(pathlib.PurePath(folder, s))) for s in sources} - {None})
         for name, body in re.findall(r"target_link_libraries\(\s*(\w+)([^)]*)\)", text):
             if name in targets:
                 targets[name][1].update(body.split())
@@ -190,6 +195,8 @@ def self_test():
         "gofer/CMakeLists.txt": "add_library(g_client STATIC client.cpp)\nadd_library(g_server STATIC tree.cpp)\n",
         "sentry/fs/CMakeLists.txt": "add_library(s_fs STATIC p9.cpp)\ntarget_link_libraries(s_fs PUBLIC g_client)\n",
     }
+    assert problems({}, lists) == []
+    lists["sentry/mm/CMakeLists.txt"] = "target_sources(s_fs PRIVATE fault.cpp)\n"
     assert problems({}, lists) == []
     lists["sentry/fs/CMakeLists.txt"] += "target_link_libraries(s_fs PRIVATE g_server)\n"
     assert len(problems({}, lists)) == 1

@@ -52,8 +52,7 @@ Expected<std::vector<std::string>> hide_globs(const Resolving& r) {
     }
   }
   std::ranges::sort(globs);
-  const auto repeated = std::ranges::unique(globs);
-  globs.erase(repeated.begin(), repeated.end());
+  globs.erase(std::unique(globs.begin(), globs.end()), globs.end());
   return globs;
 }
 
