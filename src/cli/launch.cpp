@@ -60,7 +60,7 @@ struct Sockets {
     failure = Failure{"close inherited descriptors", name, closed.error(), "needs Linux 5.9"};
   }
   if (failure) {
-    static_cast<void>(host::send_start_message(start.start.get(), {failure, start.layers}));
+    static_cast<void>(host::send_start_message(start.start.get(), {failure, start.layers, ""}));
     ::_exit(125);
   }
   ::_exit(main(std::move(start)));

@@ -22,12 +22,12 @@ constexpr int kFailed = 125;
 
 // Says why over the start socket. The monitor may be gone; then nobody is left to tell.
 int report_failure(const ProcessStart& start, const Failure& failure) {
-  static_cast<void>(host::send_start_message(start.start.get(), {failure, start.layers}));
+  static_cast<void>(host::send_start_message(start.start.get(), {failure, start.layers, ""}));
   return kFailed;
 }
 
-bool report_ready(const ProcessStart& start) {
-  return host::send_start_message(start.start.get(), {std::nullopt, start.layers}).ok();
+bool report_ready(const ProcessStart& start, std::string_view platform = {}) {
+  return host::send_start_message(start.start.get(), {std::nullopt, start.layers, std::string(platform)}).ok();
 }
 
 struct OpenedMounts {
@@ -152,7 +152,7 @@ int sentry_role(const RunSpec& spec, SentryExtras extras, ProcessStart start) {
   boot.gofer_channels = std::move(start.channels);
   boot.report_socket = std::move(start.report);
   boot.control_socket = std::move(start.control);
-  if (!report_ready(start)) return kFailed;
+  if (!report_ready(start, boot.platform->name())) return kFailed;
   if (const MaybeFailure failure = sentry::run(std::move(boot))) return report_failure(start, *failure);
   return 0;
 }

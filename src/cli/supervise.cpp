@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <fstream>
@@ -40,9 +41,16 @@ std::string how_it_ended(int wait_status) {
 Failure process_lost(const char* who, int wait_status) {
   Failure failure{std::string("go on: the ") + who + " " + how_it_ended(wait_status), who, Errno::kOk, ""};
   if (WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGSYS) {
-    failure.remedy = "its seccomp filter refused a system call: this is a bug in boxrun";
+    failure.remedy = "its seccomp filter refused a system call, which is a bug in boxrun; the kernel log names it "
+                     "(audit: type=1326)";
   }
   return failure;
+}
+
+// The Sentry's word goes into the report as it is.
+bool is_name(const std::string& text) {
+  return !text.empty() && text.size() <= 16 &&
+         std::all_of(text.begin(), text.end(), [](char c) { return c >= 'a' && c <= 'z'; });
 }
 
 class Supervisor {
@@ -132,6 +140,7 @@ void Supervisor::on_sentry_start() {
   const Result<host::StartMessage> message = host::receive_start_message(sandbox_.sentry_start.get());
   if (!message) return sandbox_.sentry_start.reset();
   outcome_.sentry_layers = message->layers;
+  if (is_name(message->platform)) outcome_.platform = message->platform;
   if (!message->failure) return;
   // If the Gofer could not start, that is the reason, and this one a consequence.
   pollfd gofer = {sandbox_.gofer_start.get(), POLLIN, 0};

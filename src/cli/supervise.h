@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 
 #include <chrono>
+#include <string>
 
 #include "src/base/failure.h"
 #include "src/cli/launch.h"
@@ -26,6 +27,7 @@ struct Outcome {
   bool cannot_execute = false;
   host::LayerSet gofer_layers;
   host::LayerSet sentry_layers;
+  std::string platform;  // that the Sentry chose; empty when it did not get so far
   std::chrono::nanoseconds duration{0};
   rusage usage{};  // of the target, as far as it is known
 };

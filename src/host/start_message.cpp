@@ -5,20 +5,20 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <utility>
 
 namespace boxrun::host {
 namespace {
 
 constexpr uint32_t kMagic = 0x62786d31;  // "bxm1"
-constexpr size_t kMaxText = 1024;
+constexpr size_t kMaxText = 1000;
 
 struct Header {
   uint32_t magic;
   uint32_t layers;
   uint16_t failed;
   int16_t error;
-  std::array<uint16_t, 3> text_sizes;  // what, layer, remedy
-  uint16_t unused;
+  std::array<uint16_t, 4> text_sizes;  // what, layer, remedy, platform
 };
 static_assert(sizeof(Header) == 20);
 
@@ -26,7 +26,8 @@ static_assert(sizeof(Header) == 20);
 
 Result<void> send_start_message(int socket, const StartMessage& message) {
   const Failure failure = message.failure.value_or(Failure{});
-  const std::array<const std::string*, 3> texts = {&failure.what, &failure.layer, &failure.remedy};
+  const std::array<const std::string*, 4> texts = {&failure.what, &failure.layer, &failure.remedy,
+                                                   &message.platform};
   Header header{};
   header.magic = kMagic;
   header.layers = message.layers.bits();
@@ -63,15 +64,16 @@ Result<StartMessage> receive_start_message(int socket) {
 
   StartMessage message;
   message.layers = LayerSet::from_bits(header.layers);
-  if (header.failed == 0) return message;
-  Failure& failure = message.failure.emplace();
+  Failure failure;
   failure.error = header.error == 0 ? Errno::kOk : from_host(header.error);
   const char* text = packet.data() + sizeof header;
-  const std::array<std::string*, 3> texts = {&failure.what, &failure.layer, &failure.remedy};
+  const std::array<std::string*, 4> texts = {&failure.what, &failure.layer, &failure.remedy,
+                                             &message.platform};
   for (size_t i = 0; i < texts.size(); i++) {
     texts[i]->assign(text, header.text_sizes[i]);
     text += header.text_sizes[i];
   }
+  if (header.failed != 0) message.failure = std::move(failure);
   return message;
 }
 

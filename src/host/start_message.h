@@ -11,6 +11,7 @@ namespace boxrun::host {
 struct StartMessage {
   MaybeFailure failure;
   LayerSet layers;  // in force in the sender; also filled for a failure, as far as it got
+  std::string platform;  // that the Sentry chose; the Gofer has none
 };
 
 // Texts are cut so that the packet stays below 4 KiB. Errors: EPIPE when the monitor is gone.

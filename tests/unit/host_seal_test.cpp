@@ -306,11 +306,13 @@ TEST_CASE("start messages arrive as they were sent, and garbage is refused") {
   UniqueFd theirs(ends[1]);
   StartMessage message;
   message.layers = {Layer::kLandlock, Layer::kSeccomp};
+  message.platform = "ptrace";
   REQUIRE(send_start_message(theirs.get(), message).ok());
   Result<StartMessage> ready = receive_start_message(ours.get());
   REQUIRE(ready.ok());
   CHECK_FALSE(ready->failure);
   CHECK(ready->layers == message.layers);
+  CHECK(ready->platform == "ptrace");
 
   message.failure = Failure{"open the mount source /x", "gofer", Errno::kNoEnt, std::string(5000, 'r')};
   REQUIRE(send_start_message(theirs.get(), message).ok());
@@ -320,7 +322,8 @@ TEST_CASE("start messages arrive as they were sent, and garbage is refused") {
   CHECK(failed->failure->what == "open the mount source /x");
   CHECK(failed->failure->layer == "gofer");
   CHECK(failed->failure->error == Errno::kNoEnt);
-  CHECK(failed->failure->remedy.size() == 1024);
+  CHECK(failed->failure->remedy.size() == 1000);
+  CHECK(failed->platform == "ptrace");
   CHECK(to_string(*failed->failure).rfind("cannot open the mount source /x: No such file", 0) == 0);
 
   REQUIRE(::send(theirs.get(), "short", 5, 0) == 5);

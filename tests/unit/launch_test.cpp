@@ -169,12 +169,12 @@ TEST_CASE("why the Gofer could not start is the reason, not what followed from i
   const Run failed = run({[](const ProcessStart& s) {
                             ::usleep(20'000);
                             const Failure why{"open the mount source /x", "gofer", Errno::kNoEnt, "create it"};
-                            static_cast<void>(host::send_start_message(s.start.get(), {why, s.layers}));
+                            static_cast<void>(host::send_start_message(s.start.get(), {why, s.layers, ""}));
                             return 125;
                           },
                           [](const ProcessStart& s) {
                             const Failure after{"reach the gofer", "sentry", Errno::kPipe, ""};
-                            static_cast<void>(host::send_start_message(s.start.get(), {after, s.layers}));
+                            static_cast<void>(host::send_start_message(s.start.get(), {after, s.layers, ""}));
                             return 125;
                           }, {}});
   CHECK(failed.status() == 125);
@@ -188,7 +188,7 @@ TEST_CASE("a Sentry that fails after it was ready says why") {
   const Run failed = run({honest_gofer, [](const ProcessStart& s) {
                             ready(s);
                             const Failure why{"mount /tmp", "sentry", Errno::kNoMem, ""};
-                            static_cast<void>(host::send_start_message(s.start.get(), {why, s.layers}));
+                            static_cast<void>(host::send_start_message(s.start.get(), {why, s.layers, ""}));
                             return 125;
                           }, {}});
   CHECK(failed.status() == 125);

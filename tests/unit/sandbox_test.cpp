@@ -14,6 +14,7 @@
 #include "gofer/client.h"
 #include "sentry/boot.h"
 #include "sentry/control.h"
+#include "src/cli/run.h"
 #include "src/cli/sandbox.h"
 #include "src/host/namespaces.h"
 #include "tests/unit/test.h"
@@ -24,8 +25,6 @@ using sentry::ControlMessage;
 using Kind = ControlMessage::Kind;
 
 namespace {
-
-constexpr int kNoGofer = 90;
 
 // The stand-in's programs: each gets a connected client and returns an exit code.
 using Program = int (*)(gofer::Client& client, const sentry::BootSpec& spec);
@@ -55,7 +54,8 @@ MaybeFailure run(BootSpec spec) {
     channels.push_back(std::make_unique<gofer::PacketChannel>(std::move(channel)));
   }
   Result<std::unique_ptr<gofer::Client>> client = gofer::Client::connect(std::move(channels));
-  finish(spec, client ? program(**client, spec) : kNoGofer);
+  if (!client) return Failure{"reach the gofer", "sentry", client.error(), ""};
+  finish(spec, program(**client, spec));
   return std::nullopt;
 }
 
@@ -208,6 +208,72 @@ TEST_CASE("an unknown platform or system call fails before anything runs") {
   const Told policy = run_apart(rule, unreached);
   CHECK(policy.status == 125);
   CHECK(contains(policy.text, "my.toml:3"));
+}
+
+namespace {
+
+// What run_and_report leaves behind.
+struct Reported {
+  int status = -1;
+  std::string events;  // --status-fd
+  std::string json;    // --report json=
+};
+
+std::string slurp(const std::string& path) {
+  std::stringstream text;
+  text << std::ifstream(path).rdbuf();
+  return text.str();
+}
+
+Reported report_apart(RunSpec spec, const Files& files, Program with) {
+  program = with;
+  const std::string events = files.path("/events");
+  const std::string json = files.path("/report");
+  spec.report.outputs = {{report::Format::kJson, json}};
+  const pid_t pid = ::fork();
+  if (pid == 0) {
+    spec.status_fd = ::open(events.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    ::dup2(::open("/dev/null", O_WRONLY), STDERR_FILENO);
+    ::_exit(run_and_report(spec, {true, true, true}, "/home/x"));
+  }
+  int status = 0;
+  ::waitpid(pid, &status, 0);
+  Reported reported{WIFEXITED(status) ? WEXITSTATUS(status) : -1, slurp(events), slurp(json)};
+  ::unlink(events.c_str());
+  ::unlink(json.c_str());
+  return reported;
+}
+
+}  // namespace
+
+TEST_CASE("the status line and the report say who decided the exit status") {
+  const Files files;
+  RunSpec spec = files.spec();
+  spec.argv = {"/usr/bin/prog"};
+  spec.command = "prog";
+  const Reported target = report_apart(spec, files, [](gofer::Client&, const sentry::BootSpec&) { return 3; });
+  CHECK(target.status == 3);
+  CHECK(target.events == "{\"event\":\"exit\",\"source\":\"target\",\"code\":3}\n");
+  CHECK(contains(target.json, "\"ptrace\""));
+  CHECK(contains(target.json, "seccomp filter"));
+
+  spec.mounts[0].source = "/nonexistent-source";
+  const Reported failed = report_apart(spec, files, [](gofer::Client&, const sentry::BootSpec&) { return 3; });
+  CHECK(failed.status == 125);
+  CHECK(failed.events == "{\"event\":\"exit\",\"source\":\"boxrun\",\"code\":125}\n");
+  CHECK(contains(failed.json, "/nonexistent-source"));
+
+  RunSpec slow = files.spec();
+  slow.limits.timeout = std::chrono::milliseconds(50);
+  slow.report.fail_on = report::FailOn::kLow;
+  const Reported late = report_apart(slow, files, [](gofer::Client&, const sentry::BootSpec& boot) {
+    while (sentry::receive_control(boot.control_socket.get()).ok()) {
+    }
+    return 0;
+  });
+  CHECK(late.status == 124);
+  CHECK(contains(late.events, "\"timeout\""));
+  CHECK(contains(late.json, "limit.timeout"));
 }
 
 TEST_CASE("the Sentry can open nothing by itself") {

@@ -1,0 +1,135 @@
+#include "src/cli/run.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <cstring>
+
+#include "src/cli/sandbox.h"
+#include "src/report/escape.h"
+#include "src/report/report.h"
+
+namespace boxrun::cli {
+namespace {
+
+constexpr int kOwnFailure = 125;
+
+void write_line(int fd, const std::string& line) {
+  // One write, so that lines of several writers do not mix. Whoever closed the other end knows.
+  static_cast<void>(!::write(fd, line.data(), line.size()));
+}
+
+void complain(const std::string& text) {
+  write_line(STDERR_FILENO, fmt::format("boxrun: {}\n", report::escape_text(text)));
+}
+
+std::string failure_text(const RunSpec& spec, const Outcome& outcome) {
+  if (!outcome.failure) return "";
+  Failure failure = *outcome.failure;
+  if (outcome.cannot_execute) failure.what = "execute " + spec.command;
+  return to_string(failure);
+}
+
+std::string seconds_text(std::chrono::nanoseconds time) {
+  return fmt::format("{:g}s", std::chrono::duration<double>(time).count());
+}
+
+// The one limit that the monitor keeps itself.
+report::Record timeout_record(const RunSpec& spec, int64_t started) {
+  report::Record record;
+  record.kind = report::Kind::kLimitTimeout;
+  record.severity = report::default_severity(record.kind);
+  record.verdict = report::Verdict::kKilled;
+  record.target = seconds_text(spec.limits.timeout);
+  record.process.command = spec.argv.empty() ? "" : spec.argv[0].substr(spec.argv[0].rfind('/') + 1);
+  record.first_time = started + spec.limits.timeout.count();
+  return record;
+}
+
+std::vector<std::string> layer_names(const Outcome& outcome) {
+  std::vector<std::string> names;
+  for (int i = 0; i < host::kLayerCount; i++) {
+    const auto layer = static_cast<host::Layer>(i);
+    const bool gofer = outcome.gofer_layers.has(layer);
+    const bool sentry = outcome.sentry_layers.has(layer);
+    if (!gofer && !sentry) continue;
+    const char* only = gofer && sentry ? "" : (gofer ? " (gofer)" : " (sentry)");
+    names.push_back(fmt::format("{}{}", host::layer_name(layer), only));
+  }
+  return names;
+}
+
+report::Summary summarize(const RunSpec& spec, const Outcome& outcome, int64_t started,
+                          const report::Collector& collector, const std::string& home) {
+  report::Summary summary;
+  summary.argv = spec.argv;
+  summary.profile = spec.profile;
+  summary.platform = outcome.platform.empty() ? spec.platform : outcome.platform;
+  summary.layers = layer_names(outcome);
+  summary.home = home;
+  summary.end = outcome.end;
+  summary.code = outcome.code;
+  summary.failure = failure_text(spec, outcome);
+  summary.started = started;
+  summary.duration = outcome.duration;
+  summary.records = collector.records();
+  if (outcome.end == report::End::kTimedOut) summary.records.push_back(timeout_record(spec, started));
+  summary.unrecorded = collector.unrecorded();
+  summary.changes = collector.changes();
+  summary.changes_dropped = collector.changes_dropped();
+  summary.env_withheld = spec.env_withheld;
+  return summary;
+}
+
+// What decided the exit status, in the words of CLI.md.
+const char* source_of(const report::Summary& summary, int status) {
+  switch (summary.end) {
+    case report::End::kTimedOut: return "timeout";
+    case report::End::kFailed: return "boxrun";
+    case report::End::kSignaled: return "target";
+    case report::End::kExited: return status == summary.code ? "target" : "policy";
+  }
+  return "boxrun";
+}
+
+void write_status(int fd, const report::Summary& summary, int status) {
+  if (fd < 0) return;
+  std::string line = fmt::format(R"({{"event":"exit","source":"{}","code":{})", source_of(summary, status), status);
+  if (summary.end == report::End::kSignaled) {
+    const char* name = ::sigabbrev_np(summary.code);
+    line += name != nullptr ? fmt::format(R"(,"signal":"SIG{}")", name)
+                            : fmt::format(R"(,"signal":"{}")", summary.code);
+  }
+  write_line(fd, line + "}\n");
+}
+
+}  // namespace
+
+int run_and_report(const RunSpec& spec, const std::array<bool, 3>& streams, const std::string& home) {
+  std::string problem;
+  const Result<report::Writer> writer = report::Writer::open(spec.report, problem);
+  if (!writer) {
+    complain(problem);
+    return kOwnFailure;
+  }
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  const int64_t started = std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
+  report::Collector collector;
+  const Outcome outcome = run_sandbox(spec, streams, collector);
+
+  const report::Summary summary = summarize(spec, outcome, started, collector, home);
+  if (!summary.failure.empty()) complain(summary.failure);
+  const bool violated = report::reaches(summary, spec.report.fail_on);
+  int status = exit_status(outcome, violated, spec.report.violation_exit_code);
+  if (!(*writer).write(summary, problem)) {
+    complain(problem);
+    // Whoever asked for a report and got none must not take the run for a good one.
+    if (status == 0) status = kOwnFailure;
+  }
+  write_status(spec.status_fd, summary, status);
+  return status;
+}
+
+}  // namespace boxrun::cli
