@@ -72,21 +72,31 @@ void FileData::insert_locked(uint64_t offset, Range memory) {
   extents_.emplace_hint(next, offset, memory);
 }
 
+// Memory for at most `bytes` of a hole: less where the quota or the memory file has no more, or
+// none that is contiguous.
+Result<Range> FileData::allocate_some(uint64_t bytes) {
+  for (;;) {
+    if (quota_->charge(bytes).ok()) {
+      Result<Range> memory = memory_.allocate(bytes);
+      if (memory.ok()) return memory;
+      quota_->release(bytes);
+    }
+    // mm/shmem.c: what cannot be accounted for is a full file system to a writer.
+    if (bytes <= kPageSize) return Errno::kNoSpc;
+    bytes = page_down(bytes / 2);
+  }
+}
+
 // Gives every page in `pages` memory; what was got before an error stays.
 Result<void> FileData::fill_locked(Range pages) {
   uint64_t at = pages.start;
   while (at < pages.end) {
     const Run run = run_at_locked(at);
-    const uint64_t length = std::min({run.length, pages.end - at, kMaxExtent});
+    uint64_t length = std::min({run.length, pages.end - at, kMaxExtent});
     if (run.hole) {
-      TRY(quota_->charge(length));
-      Result<Range> memory = memory_.allocate(length);
-      if (!memory.ok()) {
-        quota_->release(length);
-        // mm/shmem.c: what cannot be accounted for is a full file system to a writer.
-        return Errno::kNoSpc;
-      }
-      insert_locked(at, *memory);
+      const Range memory = TRY(allocate_some(length));
+      insert_locked(at, memory);
+      length = memory.size();
     }
     at += length;
   }
@@ -269,8 +279,9 @@ Result<Range> FileData::page_in(Range file_range, bool) {
   if (run.hole) {
     // Holes that are touched get memory, for reading too, as in Linux's shmem.
     const uint64_t length = std::min({run.length, end - file_range.start, kMaxExtent});
-    if (!fill_locked({file_range.start, file_range.start + length}).ok()) return Errno::kNoMem;
+    static_cast<void>(fill_locked({file_range.start, file_range.start + length}));
     run = run_at_locked(file_range.start);
+    if (run.hole) return Errno::kNoMem;
   }
   const Range memory{run.memory, run.memory + std::min(run.length, end - file_range.start)};
   memory_.ref(memory);

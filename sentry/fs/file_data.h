@@ -74,6 +74,7 @@ class FileData final : public mm::PageSource {
     uint64_t length;  // bytes from the asked place on; UINT64_MAX for the last hole
   };
   Run run_at_locked(uint64_t offset) const REQUIRES(mutex_);
+  Result<Range> allocate_some(uint64_t bytes);
   Result<void> fill_locked(Range pages) REQUIRES(mutex_);
   void insert_locked(uint64_t offset, Range memory) REQUIRES(mutex_);
   void cut_locked(Range pages, std::vector<Range>& freed) REQUIRES(mutex_);

@@ -78,6 +78,13 @@ Path AnonymousFileSystem::make(const Ref<Mount>& mount, FileType type, mode_t mo
   return {mount, self.dentries().make_root(std::move(shown), std::move(inode))};
 }
 
+Result<void> AnonymousFileSystem::charge_watch() {
+  constexpr uint64_t kMaxWatches = 1 << 19;  // as fs.epoll.max_user_watches on a small machine
+  if (watches_.fetch_add(1, std::memory_order_relaxed) < kMaxWatches) return {};
+  release_watch();
+  return Errno::kNoSpc;
+}
+
 Result<Statistics> AnonymousFileSystem::statistics() { return Statistics{.magic = magic_}; }
 
 }  // namespace boxrun::vfs

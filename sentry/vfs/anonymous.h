@@ -24,6 +24,9 @@ class AnonymousFileSystem final : public FileSystem {
   Ref<Inode> root() override { return root_; }
   Result<Statistics> statistics() override;
   const Clock& clock() const { return clock_; }
+  // Objects that grow with use, over all users: what epolls watch. ENOSPC.
+  Result<void> charge_watch();
+  void release_watch() { watches_.fetch_sub(1, std::memory_order_relaxed); }
 
  private:
   AnonymousFileSystem(Properties properties, uint64_t magic, const Clock& clock);
@@ -31,6 +34,7 @@ class AnonymousFileSystem final : public FileSystem {
   const uint64_t magic_;
   const Clock& clock_;
   std::atomic<uint64_t> next_ino_{2};
+  std::atomic<uint64_t> watches_{0};
   Ref<Inode> root_;
 };
 

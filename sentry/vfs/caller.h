@@ -10,13 +10,13 @@
 #include "sentry/cred/credentials.h"
 #include "sentry/vfs/fs_context.h"
 #include "sentry/vfs/mount.h"
+#include "sentry/vfs/terminal.h"
 #include "src/base/ref.h"
 #include "src/base/result.h"
 
 namespace boxrun::vfs {
 
 class FileDescription;
-class Terminal;
 struct OpenRequest;
 
 // An access that the profile, not ordinary permissions, refused.
@@ -60,6 +60,7 @@ struct Caller {
   SpecialFiles& special_files;
   DenialSink* denials = nullptr;
   uint64_t file_size_limit = UINT64_MAX;  // RLIMIT_FSIZE, for truncate
+  Ref<Terminal> terminal = nullptr;       // the controlling terminal, for /dev/tty; null: none
 };
 
 // The part of a task that terminal ioctls concern (ioctl_tty(2)); implemented by the kernel.

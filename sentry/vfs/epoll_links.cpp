@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "sentry/vfs/file_description.h"
+
 namespace boxrun::vfs {
 
 void EpollLinks::add(Ref<FileWatch> watch) {
@@ -18,6 +20,11 @@ void EpollLinks::remove(const FileWatch& watch) {
   if (at == watches_.end()) return;
   found = std::move(*at);
   watches_.erase(at);
+}
+
+std::vector<Ref<FileWatch>> EpollLinks::list() {
+  Lock lock(mutex_);
+  return watches_;
 }
 
 void EpollLinks::release_all() {

@@ -1,6 +1,7 @@
 #include "sentry/vfs/file_description.h"
 
 #include <linux/falloc.h>
+#include <sys/ioctl.h>
 
 #include <algorithm>
 
@@ -48,7 +49,7 @@ Result<void> FileDescription::set_flags(int flags, const Credentials& who) {
 Result<size_t> FileDescription::read(IoBuffers& to) {
   if (!readable()) return Errno::kBadF;
   if (inode_->is_directory()) return Errno::kIsDir;
-  if (positioning_ == Positioning::kStream) return do_read(to, 0);
+  if (positioning_ != Positioning::kSeekable) return do_read(to, kCurrent);
   Lock lock(offset_mutex_);
   const size_t done = TRY(do_read(to, offset_));
   offset_ += done;
@@ -68,8 +69,8 @@ Result<size_t> FileDescription::write(IoBuffers& from, WriteOptions options) {
   if (!writable()) return Errno::kBadF;
   options.append |= (flags() & O_APPEND) != 0;
   options.data_sync |= (flags() & O_DSYNC) != 0;
-  uint64_t offset = 0;
-  if (positioning_ == Positioning::kStream) return do_write(from, offset, options);
+  uint64_t offset = kCurrent;
+  if (positioning_ != Positioning::kSeekable) return do_write(from, offset, options);
   Lock lock(offset_mutex_);
   offset = offset_;
   const size_t done = TRY(do_write(from, offset, options));
@@ -201,8 +202,13 @@ Result<Ref<mm::PageSource>> FileDescription::map() {
   return source;
 }
 
-Result<uint64_t> FileDescription::ioctl(uint32_t, uint64_t, mm::MemoryManager&, IoctlCaller&) {
-  return Errno::kNoTty;
+Result<uint64_t> FileDescription::ioctl(uint32_t command, uint64_t arg, mm::MemoryManager& memory,
+                                        IoctlCaller&) {
+  if (command != FIONREAD || inode_->type() != FileType::kRegular) return Errno::kNoTty;
+  // fs/ioctl.c: file_ioctl; cut to an int as there.
+  const uint64_t left = TRY(attributes()).size - position();
+  TRY(memory.write(mm::UserOut<int32_t>{arg}, static_cast<int32_t>(left)));
+  return uint64_t{0};
 }
 
 Result<void> FileDescription::sync(bool) {

@@ -30,6 +30,7 @@ struct OpenRequest {
   int flags = 0;  // O_*: access mode and status flags; creation flags have been dealt with
   Path path;
   Ref<Credentials> credentials;
+  Ref<Terminal> terminal = nullptr;  // the caller's controlling terminal
 };
 
 inline constexpr int kStatusFlags =
@@ -64,8 +65,10 @@ class DirectorySink {
 // wait returns kAgain, and the caller waits on queue() until ready() shows what it needs.
 class FileDescription : public RefCounted {
  public:
-  // Where reads and writes happen. kStream has no position: pipes, sockets, terminals.
-  enum class Positioning : uint8_t { kSeekable, kStream };
+  // Where reads and writes happen. kStream has no position: pipes, sockets, terminals. kExternal
+  // has one that is kept elsewhere (the caller's own stdin): do_read and do_write get kCurrent.
+  enum class Positioning : uint8_t { kSeekable, kStream, kExternal };
+  static constexpr uint64_t kCurrent = UINT64_MAX;
 
   const Path& path() const { return path_; }
   Inode& inode() const { return *inode_; }
@@ -84,7 +87,8 @@ class FileDescription : public RefCounted {
   Result<void> set_flags(int flags, const Credentials& who);
 
   // --- data. EBADF when not opened for it, EISDIR on directories. A result of 0 is end of file.
-  // At the position, which moves on.
+  // At the position, which moves on. A write to a stream may take less than it was given: a caller
+  // that may block goes on with the rest.
   Result<size_t> read(IoBuffers& to) EXCLUDES(offset_mutex_);
   Result<size_t> write(IoBuffers& from, WriteOptions options) EXCLUDES(offset_mutex_);
   // Elsewhere; ESPIPE for streams, EINVAL for a negative offset.

@@ -60,7 +60,7 @@ WaitQueue::Entry::~Entry() {
 }
 
 void WaitQueue::notify(Events events, int exclusive) {
-  Lock lock(mutex_);
+  const NotifyLock lock(*this);
   for (Entry* entry = head_; entry != nullptr; entry = entry->next_) {
     if (((entry->mask_ | kError | kHangup) & events) == 0) continue;
     if (entry->mode_ == Mode::kExclusive && exclusive-- <= 0) continue;

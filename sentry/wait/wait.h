@@ -62,7 +62,10 @@ class Sleeper final : public Waiter {
 // to the object that owns the queue.
 class WaitQueue {
  public:
-  explicit WaitQueue(Rank rank = Rank::kWaitQueue) : mutex_(rank) {}
+  // kEpollQueue is for the queues of epolls, which other epolls may watch: such queues notify each
+  // other, as deep as epoll allows nesting, and in no cycle.
+  explicit WaitQueue(Rank rank = Rank::kWaitQueue)
+      : nested_(rank == Rank::kEpollQueue), mutex_(rank) {}
   ~WaitQueue() { DCHECK(head_ == nullptr); }
   WaitQueue(const WaitQueue&) = delete;
   WaitQueue& operator=(const WaitQueue&) = delete;
@@ -94,6 +97,18 @@ class WaitQueue {
   bool empty() const EXCLUDES(mutex_);
 
  private:
+  class SCOPED_CAPABILITY NotifyLock {
+   public:
+    explicit NotifyLock(WaitQueue& queue) ACQUIRE(queue.mutex_) : mutex_(queue.mutex_) {
+      queue.nested_ ? mutex_.lock_nested() : mutex_.lock();
+    }
+    ~NotifyLock() RELEASE() { mutex_.unlock(); }
+
+   private:
+    Mutex& mutex_;
+  };
+
+  const bool nested_;
   mutable Mutex mutex_;
   Entry* head_ GUARDED_BY(mutex_) = nullptr;
   Entry* tail_ GUARDED_BY(mutex_) = nullptr;
