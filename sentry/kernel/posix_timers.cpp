@@ -54,27 +54,29 @@ TimerSetting CountingTimer::set(TimerSetting setting, bool absolute) {
   // Without our lock: disarm waits for a running expired(), which takes it.
   kernel_.timers().disarm(*this);
   const Nanos at = now();
+  const size_t share = cpu_share();
   Lock lock(mutex_);
   const TimerSetting old = get_locked(at);
   next_ = std::nullopt;
   interval_ = setting.value == 0 ? 0 : setting.interval;
   if (setting.value == 0) return old;
   next_ = absolute ? setting.value : saturating_add(at, setting.value);
-  rearm_locked(at);
+  rearm_locked(at, share);
   return old;
 }
 
-void CountingTimer::rearm_locked(Nanos now) {
+void CountingTimer::rearm_locked(Nanos now, size_t share) {
   if (!next_) return;
   Nanos wait = std::max<Nanos>(0, *next_ - now);
   if (counts_cpu(clock_)) {
-    wait = std::max(kShortestLook, wait / static_cast<Nanos>(std::max<size_t>(1, cpu_share())));
+    wait = std::max(kShortestLook, wait / static_cast<Nanos>(std::max<size_t>(1, share)));
   }
   kernel_.timers().arm(*this, saturating_add(kernel_.clock().monotonic(), wait));
 }
 
 void CountingTimer::expired() {
   const Nanos at = now();
+  const size_t share = cpu_share();
   uint64_t count = 0;
   {
     Lock lock(mutex_);
@@ -88,7 +90,7 @@ void CountingTimer::expired() {
         next_ = std::nullopt;
       }
     }
-    rearm_locked(at);
+    rearm_locked(at, share);
   }
   if (count != 0) fire(count);
 }
@@ -175,6 +177,8 @@ class ProcessTimers::CpuLimit final : public CountingTimer {
 
   void watch() {
     const uint64_t soft = group_.limits().soft(RLIMIT_CPU);
+    // As at the start of nearly every process: there is nothing to stop either.
+    if (soft >= INT64_MAX / kSecond && get().value == 0) return;
     if (soft >= INT64_MAX / kSecond) return stop();
     set({std::max<Nanos>(static_cast<Nanos>(soft) * kSecond, 1), kSecond}, true);
   }

@@ -51,6 +51,7 @@ class CountingTimer : public Timer {
   // `count` expirations happened (more than one when the host was late). On the queue's thread,
   // no lock held.
   virtual void fire(uint64_t count) = 0;
+  // These two are called without our lock, because they take the signal lock.
   virtual Nanos now() const;
   virtual size_t cpu_share() const { return 1; }  // threads that may use up CPU time at once
   Kernel& kernel_;
@@ -58,7 +59,7 @@ class CountingTimer : public Timer {
 
  private:
   void expired() final EXCLUDES(mutex_);
-  void rearm_locked(Nanos now) REQUIRES(mutex_);
+  void rearm_locked(Nanos now, size_t share) REQUIRES(mutex_);
   TimerSetting get_locked(Nanos now) const REQUIRES(mutex_);
 
   mutable Mutex mutex_{Rank::kTask};

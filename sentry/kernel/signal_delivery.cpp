@@ -34,7 +34,7 @@ bool Task::handle_signals() {
     // No handler runs, so the call restarts, and a temporary mask ends here.
     resolve_restart(nullptr);
     SignalLock lock(group());
-    if (signals_.saved_mask) signals_.blocked = *std::exchange(signals_.saved_mask, {});
+    if (saved_mask_) signals_.blocked = *std::exchange(saved_mask_, {});
     if (!work_pending(lock)) return true;
   }
 }
@@ -72,12 +72,7 @@ void Task::deliver(const SigInfo& info) {
 
 void Task::run_handler(const SigInfo& info, const SignalAction& action) {
   resolve_restart(&action);
-  SignalSet mask;
-  {
-    SignalLock lock(group());
-    mask = signals_.saved_mask.value_or(signals_.blocked);
-  }
-  if (!push_signal_frame(info, action, mask).ok()) {
+  if (!push_signal_frame(info, action, saved_mask_.value_or(signal_mask())).ok()) {
     // kernel/signal.c: force_sigsegv. A SIGSEGV whose own frame cannot be built is final.
     if (info.si_signo == SIGSEGV) {
       group().exit_all(SIGSEGV);
@@ -86,8 +81,8 @@ void Task::run_handler(const SigInfo& info, const SignalAction& action) {
     }
     return;
   }
+  saved_mask_ = std::nullopt;
   SignalLock lock(group());
-  signals_.saved_mask = std::nullopt;
   SignalSet blocked = signals_.blocked | action.mask;
   if ((action.flags & SA_NODEFER) == 0) blocked = blocked | SignalSet::of(info.si_signo);
   signals_.blocked = blocked & ~kUnblockable;

@@ -41,11 +41,10 @@ struct TaskSignals {
   explicit TaskSignals(SignalQueueCount& queued) : pending(queued) {}
   PendingSignals pending;
   SignalSet blocked;
-  SignalSet waiting_for;                // in rt_sigtimedwait: blocked, yet not to be dropped
-  std::optional<SignalSet> saved_mask;  // restored when the system call ends without a handler
-  bool die = false;                     // this task alone must exit (execve of another)
-  bool must_stop = false;               // takes part in a group stop
-  bool stop_dequeued = false;           // took a stop signal that no SIGCONT has cancelled since
+  SignalSet waiting_for;       // in rt_sigtimedwait: blocked, yet not to be dropped
+  bool die = false;            // this task alone must exit (execve of another)
+  bool must_stop = false;      // takes part in a group stop
+  bool stop_dequeued = false;  // took a stop signal that no SIGCONT has cancelled since
   bool stopped = false;
   bool exited = false;
 };
@@ -214,6 +213,8 @@ class Task final : public RefCounted {
   Sleeper sleeper_;
   std::atomic<bool> asleep_{false};  // for /proc/PID/stat
   TaskSignals signals_;
+  // What a temporary mask has replaced: back when the system call ends without a handler.
+  std::optional<SignalSet> saved_mask_;
   AltStack alt_stack_;
   LastFault last_fault_;
   Restart restart_;

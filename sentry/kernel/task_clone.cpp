@@ -61,6 +61,7 @@ Ref<ThreadGroup> new_process(Task& task, const CloneArgs& args, pid_t pid) {
   if (has(args.flags, CLONE_CLEAR_SIGHAND)) handlers->reset_for_exec();
   auto process = make_ref<ThreadGroup>(task.kernel(), pid, std::move(handlers));
   process->limits().copy_from(task.group().limits());
+  process->timers().watch_cpu_limit();
   process->dumpable = task.group().dumpable.load();
   process->oom_score_adj = task.group().oom_score_adj.load();
   process->nice = task.group().nice.load();

@@ -92,8 +92,8 @@ void Task::install(ExecImage image) {
     if (handlers->ref_count() > 2) handlers = handlers->copy();  // the group's and this one
     handlers->reset_for_exec();
     group().set_handlers(lock, std::move(handlers));
-    signals_.saved_mask = std::nullopt;
   }
+  saved_mask_ = std::nullopt;
   alt_stack_ = {};
   robust_list = 0;
   clear_child_tid = 0;

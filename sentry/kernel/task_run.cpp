@@ -99,7 +99,8 @@ void Task::run() {
     group().exit_all(SIGKILL);
   }
   while (!exiting_) {
-    if ((sleeper_.interrupted() || interrupted_call_) && !handle_signals()) break;
+    const bool look = sleeper_.interrupted() || interrupted_call_ || saved_mask_;
+    if (look && !handle_signals()) break;
     in_guest_.store(true);
     if (sleeper_.interrupted()) {  // see interrupt()
       in_guest_.store(false);
@@ -158,8 +159,6 @@ void Task::finish_syscall(uint64_t number, const Result<uint64_t>& result) {
   }
   cpu_.set_result(result.ok() ? *result
                               : static_cast<uint64_t>(-static_cast<int64_t>(result.error())));
-  SignalLock lock(group());
-  if (signals_.saved_mask) sleeper_.interrupt();  // handle_signals puts it back
 }
 
 // arch/x86/kernel/signal.c: arch_do_signal_or_restart and handle_signal. `handler` is the action of

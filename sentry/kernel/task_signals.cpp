@@ -58,7 +58,7 @@ SignalSet Task::pending_signals() {
 
 void Task::set_temporary_mask(SignalSet mask) {
   SignalLock lock(group());
-  if (!signals_.saved_mask) signals_.saved_mask = signals_.blocked;
+  if (!saved_mask_) saved_mask_ = signals_.blocked;
   signals_.blocked = mask & ~kUnblockable;
   if (work_pending(lock)) sleeper_.interrupt();
 }
