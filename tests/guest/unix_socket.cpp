@@ -1,0 +1,241 @@
+// AF_UNIX sockets as programs of one machine use them: stream, datagram, sequenced packets, names,
+// credentials.
+#include <fcntl.h>
+#include <poll.h>
+#include <stddef.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include "tests/guest/guest_test.h"
+
+namespace {
+
+struct Address {
+  sockaddr_un name = {};
+  socklen_t length = 0;
+
+  explicit Address(const std::string& path) {
+    name.sun_family = AF_UNIX;
+    memcpy(name.sun_path, path.data(), path.size());  // a leading NUL is an abstract name
+    length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size() +
+                                    (path[0] == '\0' ? 0 : 1));
+  }
+  const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&name); }
+};
+
+int make_socket(int type, int flags = 0) {
+  int fd = socket(AF_UNIX, type | flags, 0);
+  REQUIRE(fd >= 0);
+  return fd;
+}
+
+void make_pair(int type, int pair[2]) { REQUIRE(socketpair(AF_UNIX, type, 0, pair) == 0); }
+
+}  // namespace
+
+CASE(stream_server_and_client) {
+  Address address("server");
+  int server = make_socket(SOCK_STREAM);
+  CHECK_OK(bind(server, address.get(), address.length));
+  struct stat info = {};
+  CHECK_OK(stat("server", &info));
+  CHECK(S_ISSOCK(info.st_mode));
+  int early = make_socket(SOCK_STREAM);
+  CHECK_ERRNO(connect(early, address.get(), address.length), ECONNREFUSED);
+  CHECK_OK(listen(server, 5));
+  pid_t pid = guest::spawn([&] {
+    int client = make_socket(SOCK_STREAM);
+    CHECK_OK(connect(client, address.get(), address.length));
+    CHECK_EQ(write(client, "question", 8), 8);
+    char reply[16] = {};
+    CHECK_EQ(read(client, reply, sizeof reply), 6);
+    CHECK_EQ(std::string(reply), "answer");
+    CHECK_EQ(read(client, reply, sizeof reply), 0);
+  });
+  int connection = CHECK_OK(accept4(server, nullptr, nullptr, SOCK_CLOEXEC));
+  CHECK_EQ(fcntl(connection, F_GETFD), FD_CLOEXEC);
+  char text[16] = {};
+  CHECK_EQ(read(connection, text, sizeof text), 8);
+  CHECK_EQ(std::string(text), "question");
+  CHECK_EQ(write(connection, "answer", 6), 6);
+  close(connection);
+  CHECK_EXIT(pid, 0);
+  int again = make_socket(SOCK_STREAM);
+  CHECK_ERRNO(bind(again, address.get(), address.length), EADDRINUSE);
+  close(server);
+  CHECK_ERRNO(connect(again, address.get(), address.length), ECONNREFUSED);
+  Address missing("missing");
+  CHECK_ERRNO(connect(again, missing.get(), missing.length), ENOENT);
+}
+
+CASE(abstract_names) {
+  Address address(std::string("\0boxrun-guest-test", 18));
+  int server = make_socket(SOCK_STREAM);
+  CHECK_OK(bind(server, address.get(), address.length));
+  CHECK_OK(listen(server, 1));
+  int client = make_socket(SOCK_STREAM);
+  CHECK_OK(connect(client, address.get(), address.length));
+  int connection = CHECK_OK(accept(server, nullptr, nullptr));
+  sockaddr_un name = {};
+  socklen_t length = sizeof name;
+  CHECK_OK(getpeername(client, reinterpret_cast<sockaddr*>(&name), &length));
+  CHECK_EQ(length, address.length);
+  CHECK_EQ(memcmp(name.sun_path, address.name.sun_path, 18), 0);
+  length = sizeof name;
+  CHECK_OK(getsockname(client, reinterpret_cast<sockaddr*>(&name), &length));
+  CHECK_EQ(length, sizeof(sa_family_t));  // never bound
+  close(connection);
+}
+
+CASE(datagrams_keep_their_boundaries) {
+  int pair[2];
+  make_pair(SOCK_DGRAM, pair);
+  CHECK_EQ(send(pair[0], "one", 3, 0), 3);
+  CHECK_EQ(send(pair[0], "", 0, 0), 0);
+  CHECK_EQ(send(pair[0], "three", 5, 0), 5);
+  char buffer[16];
+  CHECK_EQ(recv(pair[1], buffer, sizeof buffer, 0), 3);
+  CHECK_EQ(recv(pair[1], buffer, sizeof buffer, 0), 0);
+  CHECK_EQ(recv(pair[1], buffer, 2, MSG_TRUNC), 5);
+  CHECK_ERRNO(recv(pair[1], buffer, 1, MSG_DONTWAIT), EAGAIN);
+}
+
+CASE(datagrams_between_names) {
+  Address a("a"), b("b");
+  int first = make_socket(SOCK_DGRAM), second = make_socket(SOCK_DGRAM);
+  CHECK_OK(bind(first, a.get(), a.length));
+  CHECK_OK(bind(second, b.get(), b.length));
+  CHECK_EQ(sendto(first, "hello", 5, 0, b.get(), b.length), 5);
+  char buffer[16];
+  sockaddr_un from = {};
+  socklen_t length = sizeof from;
+  CHECK_EQ(recvfrom(second, buffer, sizeof buffer, 0, reinterpret_cast<sockaddr*>(&from), &length),
+           5);
+  CHECK_EQ(std::string(from.sun_path), "a");
+  CHECK_ERRNO(send(first, "x", 1, 0), ENOTCONN);
+  CHECK_OK(connect(first, b.get(), b.length));
+  CHECK_EQ(send(first, "x", 1, 0), 1);
+  close(second);
+  CHECK_ERRNO(send(first, "x", 1, 0), ECONNREFUSED);
+}
+
+CASE(sequenced_packets) {
+  int pair[2];
+  make_pair(SOCK_SEQPACKET, pair);
+  CHECK_EQ(send(pair[0], "packet", 6, 0), 6);
+  char buffer[16];
+  CHECK_EQ(recv(pair[1], buffer, 3, 0), 3);
+  CHECK_ERRNO(recv(pair[1], buffer, 3, MSG_DONTWAIT), EAGAIN);  // the rest is gone
+  close(pair[0]);
+  CHECK_EQ(recv(pair[1], buffer, 3, 0), 0);
+}
+
+CASE(shutdown_and_broken_pipes) {
+  int pair[2];
+  make_pair(SOCK_STREAM, pair);
+  CHECK_OK(shutdown(pair[0], SHUT_WR));
+  char byte;
+  CHECK_EQ(read(pair[1], &byte, 1), 0);
+  CHECK_ERRNO(send(pair[0], "x", 1, MSG_NOSIGNAL), EPIPE);
+  CHECK_EQ(write(pair[1], "y", 1), 1);
+  CHECK_EQ(read(pair[0], &byte, 1), 1);
+  close(pair[0]);
+  CHECK_ERRNO(send(pair[1], "x", 1, MSG_NOSIGNAL), EPIPE);
+  pid_t pid = guest::spawn([&] { (void)!write(pair[1], "x", 1); });
+  CHECK_KILLED(pid, SIGPIPE);
+}
+
+CASE(unread_data_resets_the_peer) {
+  int pair[2];
+  make_pair(SOCK_STREAM, pair);
+  CHECK_EQ(write(pair[0], "unread", 6), 6);
+  close(pair[1]);
+  char byte;
+  CHECK_ERRNO(read(pair[0], &byte, 1), ECONNRESET);
+  CHECK_EQ(read(pair[0], &byte, 1), 0);
+}
+
+CASE(peek_and_waitall) {
+  int pair[2];
+  make_pair(SOCK_STREAM, pair);
+  CHECK_EQ(write(pair[0], "abcdef", 6), 6);
+  char buffer[16] = {};
+  CHECK_EQ(recv(pair[1], buffer, 3, MSG_PEEK), 3);
+  CHECK_EQ(recv(pair[1], buffer, 6, MSG_WAITALL), 6);
+  CHECK_EQ(std::string(buffer), "abcdef");
+  int available = -1;
+  CHECK_EQ(write(pair[0], "12", 2), 2);
+  CHECK_OK(ioctl(pair[1], FIONREAD, &available));
+  CHECK_EQ(available, 2);
+}
+
+CASE(credentials_of_the_peer) {
+  int pair[2];
+  make_pair(SOCK_STREAM, pair);
+  ucred peer = {};
+  socklen_t length = sizeof peer;
+  CHECK_OK(getsockopt(pair[0], SOL_SOCKET, SO_PEERCRED, &peer, &length));
+  CHECK_EQ(peer.pid, getpid());
+  CHECK_EQ(peer.uid, geteuid());
+  int on = 1;
+  CHECK_OK(setsockopt(pair[1], SOL_SOCKET, SO_PASSCRED, &on, sizeof on));
+  CHECK_EQ(write(pair[0], "x", 1), 1);
+  char byte;
+  iovec vector = {&byte, 1};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(ucred))] = {};
+  msghdr message = {};
+  message.msg_iov = &vector;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  CHECK_EQ(recvmsg(pair[1], &message, 0), 1);
+  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  REQUIRE(header != nullptr && header->cmsg_type == SCM_CREDENTIALS);
+  ucred sender = {};
+  memcpy(&sender, CMSG_DATA(header), sizeof sender);
+  CHECK_EQ(sender.pid, getpid());
+  CHECK_EQ(sender.uid, getuid());
+}
+
+CASE(options) {
+  int fd = make_socket(SOCK_STREAM, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  CHECK_EQ(fcntl(fd, F_GETFL) & O_NONBLOCK, O_NONBLOCK);
+  int value = 0;
+  socklen_t length = sizeof value;
+  CHECK_OK(getsockopt(fd, SOL_SOCKET, SO_TYPE, &value, &length));
+  CHECK_EQ(value, SOCK_STREAM);
+  CHECK_OK(getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &value, &length));
+  CHECK_EQ(value, AF_UNIX);
+  CHECK_OK(getsockopt(fd, SOL_SOCKET, SO_ERROR, &value, &length));
+  CHECK_EQ(value, 0);
+  CHECK_OK(getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &value, &length));
+  CHECK_EQ(value, 0);
+  CHECK_ERRNO(listen(fd, 1), EINVAL);  // not bound
+  CHECK_ERRNO(accept(fd, nullptr, nullptr), EINVAL);
+  CHECK_ERRNO(socket(AF_UNIX, 77, 0), EINVAL);
+  CHECK_ERRNO(socket(99, SOCK_STREAM, 0), EAFNOSUPPORT);
+  CHECK_ERRNO(getsockopt(0, SOL_SOCKET, SO_TYPE, &value, &length), ENOTSOCK);
+  char byte;
+  CHECK_ERRNO(recv(fd, &byte, 1, 0), EINVAL);
+  CHECK_ERRNO(send(fd, &byte, 1, MSG_NOSIGNAL), ENOTCONN);
+}
+
+CASE(backpressure) {
+  int pair[2];
+  REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair) == 0);
+  std::string data(4096, 'x');
+  size_t sent = 0;
+  ssize_t written;
+  while ((written = write(pair[0], data.data(), data.size())) > 0)
+    sent += static_cast<size_t>(written);
+  CHECK_EQ(errno, EAGAIN);
+  pollfd entry = {pair[0], POLLOUT, 0};
+  CHECK_EQ(poll(&entry, 1, 0), 0);
+  size_t received = 0;
+  while ((written = read(pair[1], data.data(), data.size())) > 0)
+    received += static_cast<size_t>(written);
+  CHECK_EQ(received, sent);
+  CHECK_EQ(poll(&entry, 1, 0), 1);
+}
