@@ -1,6 +1,8 @@
 // The seccomp tables: what must never be in them, and that the kernel enforces it.
 #include <fcntl.h>
+#include <linux/audit.h>
 #include <linux/sched.h>
+#include <linux/seccomp.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
@@ -8,11 +10,13 @@
 
 #include <algorithm>
 #include <array>
-#include <map>
+#include <cstring>
+#include <random>
 #include <string>
 #include <thread>
 
 #include "src/host/filter.h"
+#include "src/host/filter_program.h"
 #include "tests/unit/sealed_child.h"
 #include "tests/unit/test.h"
 
@@ -144,6 +148,84 @@ TEST_CASE("calls that are allowed in part are checked in their arguments") {
         CHECK(checked);
       }
     }
+  }
+}
+
+namespace {
+
+// What the kernel does with a program of the instructions that compile_filter uses.
+uint32_t interpret(const std::vector<sock_filter>& program, const seccomp_data& data) {
+  uint32_t accumulator = 0;
+  for (size_t at = 0; at < program.size(); at++) {
+    const sock_filter& op = program[at];
+    switch (op.code) {
+      case BPF_LD | BPF_W | BPF_ABS:
+        memcpy(&accumulator, reinterpret_cast<const char*>(&data) + op.k, sizeof accumulator);
+        break;
+      case BPF_ALU | BPF_AND | BPF_K: accumulator &= op.k; break;
+      case BPF_JMP | BPF_JEQ | BPF_K: at += accumulator == op.k ? op.jt : op.jf; break;
+      case BPF_JMP | BPF_JGE | BPF_K: at += accumulator >= op.k ? op.jt : op.jf; break;
+      case BPF_JMP | BPF_JA: at += op.k; break;
+      case BPF_RET | BPF_K: return op.k;
+      default: return 1;
+    }
+  }
+  return 2;  // ran off the end
+}
+
+// The meaning of a table, word for word.
+uint32_t expected(const std::vector<FilterRow>& rows, const seccomp_data& data) {
+  if (data.arch != AUDIT_ARCH_X86_64) return SECCOMP_RET_KILL_PROCESS;
+  if (data.nr == SYS_clone3) return SECCOMP_RET_ERRNO | ENOSYS;
+  for (const FilterRow& row : rows) {
+    const bool holds = std::all_of(row.checks.begin(), row.checks.end(), [&](const ArgCheck& check) {
+      return (data.args[check.index] & check.mask) == check.value;
+    });
+    if (row.number == data.nr && holds) return SECCOMP_RET_ALLOW;
+  }
+  return SECCOMP_RET_KILL_PROCESS;
+}
+
+}  // namespace
+
+TEST_CASE("the compiled program means what the table says") {
+  std::mt19937_64 random(1);
+  // Values that tables ask for, and their neighbours, in both halves.
+  std::vector<uint64_t> values = {0, 1, UINT64_MAX, UINT32_MAX};
+  std::vector<std::vector<FilterRow>> tables;
+  for (const ProcessKind kind : kKinds) tables.push_back(rows_of(kind));
+  tables.emplace_back();
+  std::vector<FilterRow>& made_up = tables.emplace_back();
+  for (int i = 0; i < 200; i++) {
+    const auto index = static_cast<uint8_t>(random() % 6);
+    const uint64_t mask = random() % 2 == 0 ? UINT64_MAX : random();
+    made_up.push_back({static_cast<int>(random() % 200), "test", {arg_is(5, 7), {index, mask, random() & mask}}});
+  }
+  for (const std::vector<FilterRow>& rows : tables) {
+    for (const FilterRow& row : rows) {
+      for (const ArgCheck& check : row.checks) values.insert(values.end(), {check.value, check.value ^ (1ULL << (random() % 64))});
+    }
+    const std::vector<sock_filter> program = compile_filter(rows);
+    REQUIRE(program.size() < BPF_MAXINSNS);
+    int wrong = 0;
+    for (int number = -1; number < 520; number++) {
+      for (int i = 0; i < 60; i++) {
+        seccomp_data data = {};
+        data.nr = number;
+        data.arch = i == 0 ? static_cast<uint32_t>(AUDIT_ARCH_I386) : static_cast<uint32_t>(AUDIT_ARCH_X86_64);
+        for (auto& argument : data.args) argument = values[random() % values.size()];
+        if (random() % 2 == 0) data.args[5] = 7;
+        // One that is allowed, if there is one.
+        for (const FilterRow& row : rows) {
+          if (row.number != number || random() % 2 == 0) continue;
+          for (const ArgCheck& check : row.checks) {
+            if (check.mask != 0) data.args[check.index] = (data.args[check.index] & ~check.mask) | check.value;
+          }
+        }
+        if (interpret(program, data) != expected(rows, data)) wrong++;
+      }
+    }
+    CHECK(wrong == 0);
   }
 }
 
