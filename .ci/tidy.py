@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""tidy.py BUILD_DIR JOBS: clang-tidy over the compile database of a clang build.
+"""tidy.py BUILD_DIR JOBS [PATH_PREFIX...]: clang-tidy over the compile database of a clang build.
 
 A file is checked again only when its preprocessed text, its flags, the configuration or clang-tidy
 itself changed: the cache holds one empty file per hash that was clean.
@@ -54,13 +54,17 @@ def check(entry, build, salt):
     return name, None, False
 
 
+def is_ours(path, prefixes):
+    return not path.startswith(("build/", "..")) and path.startswith(prefixes)
+
+
 def main():
-    build, jobs = sys.argv[1], int(sys.argv[2])
+    build, jobs, prefixes = sys.argv[1], int(sys.argv[2]), tuple(sys.argv[3:]) or ("",)
     CACHE.mkdir(parents=True, exist_ok=True)
     version = subprocess.run(["clang-tidy", "--version"], capture_output=True).stdout
     salt = version + (ROOT / ".clang-tidy").read_bytes()
     entries = json.loads((ROOT / build / "compile_commands.json").read_text())
-    entries = [e for e in entries if e["file"].endswith(".cpp") and not os.path.relpath(e["file"], ROOT).startswith(("build/", ".."))]
+    entries = [e for e in entries if e["file"].endswith(".cpp") and is_ours(os.path.relpath(e["file"], ROOT), prefixes)]
     bad, cached = 0, 0
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         for name, output, hit in pool.map(lambda e: check(e, build, salt), entries):

@@ -62,7 +62,7 @@ Expected<bool> add_list(const Resolving& r, const std::vector<Located>& paths, M
       mode == MountMode::kReadOnly ? MountCache::kExclusive : MountCache::kShared;
   for (const Located& entry : paths) {
     for (const std::string& path : expand_glob(r.absolute(entry.value))) {
-      const Expected<bool> added = plan.add(path, path, mode, cache, asked, entry.origin);
+      Expected<bool> added = plan.add(path, path, mode, cache, asked, entry.origin);
       if (!added.ok()) return added;
     }
   }
@@ -98,8 +98,8 @@ Expected<bool> add_named(const Resolving& r, MountPlan& plan) {
     const std::string target = mount.target.empty() ? source : r.absolute(mount.target);
     const MountCache by_mode =
         mount.mode == MountMode::kReadWrite ? MountCache::kShared : MountCache::kExclusive;
-    const Expected<bool> added = plan.add(source, target, mount.mode, mount.cache.value_or(by_mode),
-                                          Asked::kByName, mount.origin);
+    Expected<bool> added = plan.add(source, target, mount.mode, mount.cache.value_or(by_mode),
+                                    Asked::kByName, mount.origin);
     if (!added.ok()) return added;
   }
   return true;

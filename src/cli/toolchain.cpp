@@ -78,7 +78,7 @@ class Toolchain {
 
   Expected<bool> follow(std::string program) {
     while (stops_++ < kMaxStops) {
-      const Expected<bool> shown = show(program);
+      Expected<bool> shown = show(program);
       if (!shown.ok()) return shown;
       const std::string host_path = plan_.host_path(program).value_or(program);
       char link[PATH_MAX];
@@ -86,7 +86,7 @@ class Toolchain {
       if (size < 0) {
         // A directory on the way may be a link as well, out of what is mounted.
         if (const std::string real = real_path(host_path); real != host_path && !real.empty()) {
-          const Expected<bool> real_shown = show(real);
+          Expected<bool> real_shown = show(real);
           if (!real_shown.ok()) return real_shown;
         }
         return follow_script(program, host_path);
@@ -102,7 +102,7 @@ class Toolchain {
   Expected<bool> follow_script(const std::string& program, const std::string& host_path) {
     const std::vector<std::string> words = shebang_words(host_path);
     if (!words.empty()) {
-      const Expected<bool> followed = follow(absolute_path(words[0], "/"));
+      Expected<bool> followed = follow(absolute_path(words[0], "/"));
       if (!followed.ok()) return followed;
       if (name_of(words[0]) == "env") {
         int ignored = 0;

@@ -14,17 +14,18 @@ namespace {
 
 const char* words(Errno error) { return ::strerrordesc_np(static_cast<int>(error)); }
 
-// NO_COLOR and CLICOLOR_FORCE as their proposals have them: present and not empty.
-bool is_set(const char* variable) {
-  const char* value = ::getenv(variable);  // NOLINT(concurrency-mt-unsafe): one thread, at the end
-  return value != nullptr && *value != '\0';
+// The value of a variable, empty when it is not set.
+std::string_view variable(const char* name) {
+  const char* value = ::getenv(name);  // NOLINT(concurrency-mt-unsafe): nobody changes it
+  return value == nullptr ? std::string_view() : value;
 }
 
+// NO_COLOR and CLICOLOR_FORCE as their proposals have them: present and not empty.
 bool use_color(Color color) {
   if (color != Color::kAuto) return color == Color::kAlways;
-  if (is_set("NO_COLOR")) return false;
-  if (is_set("CLICOLOR_FORCE")) return true;
-  return ::isatty(STDERR_FILENO) == 1 && ::getenv("TERM") != std::string_view("dumb");
+  if (!variable("NO_COLOR").empty()) return false;
+  if (!variable("CLICOLOR_FORCE").empty()) return true;
+  return ::isatty(STDERR_FILENO) == 1 && variable("TERM") != "dumb";
 }
 
 // The number of bytes that were written in `written`, also on error.
