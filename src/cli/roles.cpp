@@ -7,7 +7,6 @@
 
 #include "gofer/gofer_main.h"
 #include "platforms/factory.h"
-#include "sentry/boot.h"
 #include "src/cli/boot_spec.h"
 #include "src/host/caps.h"
 #include "src/host/mounts.h"
@@ -142,7 +141,7 @@ MaybeFailure prepare_sentry(const RunSpec& spec, ProcessStart& start, sentry::Bo
 
 }  // namespace
 
-int sentry_role(const RunSpec& spec, SentryExtras extras, ProcessStart start) {
+int sentry_role(const RunSpec& spec, const KernelEntry& kernel, SentryExtras extras, ProcessStart start) {
   sentry::BootSpec boot = boot_spec(spec);
   if (const MaybeFailure failure = prepare_sentry(spec, start, boot)) {
     return report_failure(start, *failure);
@@ -153,7 +152,7 @@ int sentry_role(const RunSpec& spec, SentryExtras extras, ProcessStart start) {
   boot.report_socket = std::move(start.report);
   boot.control_socket = std::move(start.control);
   if (!report_ready(start, boot.platform->name())) return kFailed;
-  if (const MaybeFailure failure = sentry::run(std::move(boot))) return report_failure(start, *failure);
+  if (const MaybeFailure failure = kernel.run(std::move(boot))) return report_failure(start, *failure);
   return 0;
 }
 

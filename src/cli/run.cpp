@@ -107,7 +107,8 @@ void write_status(int fd, const report::Summary& summary, int status) {
 
 }  // namespace
 
-int run_and_report(const RunSpec& spec, const std::array<bool, 3>& streams, const std::string& home) {
+int run_and_report(const RunSpec& spec, const KernelEntry& kernel, const std::array<bool, 3>& streams,
+                   const std::string& home) {
   std::string problem;
   const Result<report::Writer> writer = report::Writer::open(spec.report, problem);
   if (!writer) {
@@ -117,7 +118,7 @@ int run_and_report(const RunSpec& spec, const std::array<bool, 3>& streams, cons
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   const int64_t started = std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
   report::Collector collector;
-  const Outcome outcome = run_sandbox(spec, streams, collector);
+  const Outcome outcome = run_sandbox(spec, kernel, streams, collector);
 
   const report::Summary summary = summarize(spec, outcome, started, collector, home);
   if (!summary.failure.empty()) complain(summary.failure);

@@ -4,9 +4,7 @@
 
 #include <utility>
 
-#include "sentry/boot.h"
 #include "src/cli/boot_spec.h"
-#include "src/cli/roles.h"
 #include "src/host/namespaces.h"
 
 namespace boxrun::cli {
@@ -27,8 +25,9 @@ Outcome failed(Failure failure) {
 
 }  // namespace
 
-Outcome run_sandbox(const RunSpec& spec, const std::array<bool, 3>& streams, report::Collector& collector) {
-  if (MaybeFailure failure = sentry::check_syscall_rules(boot_spec(spec).syscall_rules)) {
+Outcome run_sandbox(const RunSpec& spec, const KernelEntry& kernel, const std::array<bool, 3>& streams,
+                    report::Collector& collector) {
+  if (MaybeFailure failure = kernel.check_rules(boot_spec(spec).syscall_rules)) {
     return failed(std::move(*failure));
   }
   Result<UniqueFd> trace = open_trace(spec.trace);
@@ -38,7 +37,7 @@ Outcome run_sandbox(const RunSpec& spec, const std::array<bool, 3>& streams, rep
   Roles roles;
   roles.gofer = [&](ProcessStart start) { return gofer_role(spec, std::move(start)); };
   roles.sentry = [&](ProcessStart start) {
-    return sentry_role(spec, {std::move(*trace), streams}, std::move(start));
+    return sentry_role(spec, kernel, {std::move(*trace), streams}, std::move(start));
   };
   roles.sentry_keeps = {trace->get()};
   const sigset_t forward = block_forwarded_signals();

@@ -37,18 +37,14 @@ int finish(const sentry::BootSpec& spec, int code) {
 
 int errno_of(const gofer::ServerError& failure) { return static_cast<int>(failure.error); }
 
-}  // namespace
-
-namespace boxrun::sentry {
-
-MaybeFailure check_syscall_rules(const std::vector<BootSyscallRule>& rules) {
-  for (const BootSyscallRule& rule : rules) {
+MaybeFailure check_rules(const std::vector<sentry::BootSyscallRule>& rules) {
+  for (const sentry::BootSyscallRule& rule : rules) {
     if (rule.pattern == "nosuchcall") return Failure{"find the system call", "policy", Errno::kOk, rule.origin};
   }
   return std::nullopt;
 }
 
-MaybeFailure run(BootSpec spec) {
+MaybeFailure run_program(sentry::BootSpec spec) {
   std::vector<std::unique_ptr<gofer::Channel>> channels;
   for (UniqueFd& channel : spec.gofer_channels) {
     channels.push_back(std::make_unique<gofer::PacketChannel>(std::move(channel)));
@@ -59,9 +55,7 @@ MaybeFailure run(BootSpec spec) {
   return std::nullopt;
 }
 
-}  // namespace boxrun::sentry
-
-namespace {
+constexpr KernelEntry kStandIn = {check_rules, run_program};
 
 // ro/file and rw/ below a scratch directory, declared as mounts 0 and 1.
 class Files {
@@ -103,7 +97,7 @@ Told run_apart(const RunSpec& spec, Program with) {
   const pid_t pid = ::fork();
   if (pid == 0) {
     report::Collector collector;
-    const Outcome outcome = run_sandbox(spec, {true, true, true}, collector);
+    const Outcome outcome = run_sandbox(spec, kStandIn, {true, true, true}, collector);
     std::string text = outcome.failure ? to_string(*outcome.failure) : "";
     text += "\ngofer: " + outcome.gofer_layers.names() + "\nsentry: " + outcome.sentry_layers.names();
     static_cast<void>(::write(ends[1], text.data(), text.size()));
@@ -234,7 +228,7 @@ Reported report_apart(RunSpec spec, const Files& files, Program with) {
   if (pid == 0) {
     spec.status_fd = ::open(events.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
     ::dup2(::open("/dev/null", O_WRONLY), STDERR_FILENO);
-    ::_exit(run_and_report(spec, {true, true, true}, "/home/x"));
+    ::_exit(run_and_report(spec, kStandIn, {true, true, true}, "/home/x"));
   }
   int status = 0;
   ::waitpid(pid, &status, 0);
