@@ -62,18 +62,11 @@ struct ServerError {
   Rule rule = Rule::kNone;
 };
 
-// How far a walk came. `steps` are the files found, in order. `failure` says why it stopped before
-// the last name, or at opening it; a walk into a symbolic link ends with ENOTDIR after that link.
-struct WalkReply {
-  std::vector<RemoteFile> steps;
-  ServerError failure;
-  RemoteOpen opened;
-};
-
 struct DirectoryEntry {
   std::string name;
   uint64_t offset = 0;  // where the next read continues
   uint8_t type = 0;     // DT_
+  bool hidden = false;  // not for the guest
   uint64_t ino = 0;
   std::optional<Attr> attr;  // not from plain 9P peers, nor of what cannot be looked at
   std::string target;
@@ -81,6 +74,24 @@ struct DirectoryEntry {
 struct DirectoryPage {
   std::vector<DirectoryEntry> entries;
   bool end = false;
+};
+
+// What a walk may bring along.
+struct WalkExtras {
+  std::optional<uint32_t> open_flags;  // open the last file
+  bool stat_start = false;             // the attributes of where it starts
+  // Read the first entries of the directory that is reached after this many names (boxrun only).
+  std::optional<size_t> list_after;
+};
+
+// How far a walk came. `steps` are the files found, in order. `failure` says why it stopped before
+// the last name, or at opening it; a walk into a symbolic link ends with ENOTDIR after that link.
+struct WalkReply {
+  std::vector<RemoteFile> steps;
+  ServerError failure;
+  RemoteOpen opened;
+  std::optional<Attr> start;
+  std::optional<DirectoryPage> listing;
 };
 
 // Who owns what is made, for servers that can act on it.
@@ -115,10 +126,9 @@ class Client {
   bool dead() const { return dead_.load(std::memory_order_relaxed); }
 
   Result<RemoteFile> attach(std::string_view mount, uint32_t uid, ServerError* failure = nullptr);
-  // Walks `names` from `from`, and opens the last file with `open_flags` if given. The error of the
-  // Result is only for a dead peer.
+  // Walks `names` from `from`. The error of the Result is only for a dead peer.
   Result<WalkReply> walk(uint32_t from, std::span<const std::string_view> names,
-                         std::optional<uint32_t> open_flags = {});
+                         const WalkExtras& extras = {});
   Result<RemoteFile> stat(uint32_t fid);  // without a fid of its own
   Result<RemoteOpen> open(uint32_t fid, uint32_t flags, ServerError* failure = nullptr);
   Result<Rstatfs> statfs(uint32_t fid);
@@ -184,11 +194,14 @@ class Client {
   void unused(uint32_t fid);  // a number that the server never learnt of, or has forgotten
   void clunk_later(uint32_t fid);
   std::vector<uint32_t> take_clunks(size_t at_most);
+  class WalkChain;
   Result<WalkReply> walk_some(uint32_t from, std::span<const std::string_view> names,
-                              std::optional<uint32_t> open_flags);
+                              const WalkExtras& extras);
   Result<Created> create_plain(const Tcreate& request, ServerError* failure);
   Result<void> take_open(Exchange& exchange, uint32_t fid, RemoteOpen& opened);
-  Result<void> write_xattr(const Txattrcreate& request, uint32_t fid, Data value, ServerError* failure);
+  Result<DirectoryPage> take_page(Exchange& exchange);
+  Result<void> write_xattr(const Txattrcreate& request, uint32_t fid, Data value,
+                           ServerError* failure);
   template <class Request>
   Result<void> change(const Request& request, ServerError* failure);
   template <class Request>

@@ -26,27 +26,32 @@ Result<void> each_entry(Exchange& exchange, Data data, Emit emit) {
   return {};
 }
 
-Result<DirectoryPage> take_page(Exchange& exchange, Dialect dialect) {
+}  // namespace
+
+Result<DirectoryPage> Client::take_page(Exchange& exchange) {
   DirectoryPage page;
-  if (dialect == Dialect::kPlain) {
+  if (dialect_ == Dialect::kPlain) {
     const Rreaddir reply = TRY(exchange.next<Rreaddir>());
     page.end = reply.data.empty();
     TRY(each_entry<DirEntry>(exchange, reply.data, [&](const DirEntry& e) {
-      page.entries.push_back({std::string(e.name), e.offset, e.type, e.qid.path, {}, {}});
+      page.entries.push_back({std::string(e.name), e.offset, e.type, false, e.qid.path, {}, {}});
     }));
     return page;
   }
   const Rreaddirplus reply = TRY(exchange.next<Rreaddirplus>());
   page.end = reply.end != 0;
   TRY(each_entry<DirEntryPlus>(exchange, reply.data, [&](const DirEntryPlus& e) {
-    page.entries.push_back(
-        {std::string(e.name), e.offset, e.type, e.attr.qid.path, {}, std::string(e.target)});
+    page.entries.push_back({std::string(e.name),
+                            e.offset,
+                            e.type,
+                            e.type == kHiddenEntry,
+                            e.attr.qid.path,
+                            {},
+                            std::string(e.target)});
     if (e.attr.valid != 0) page.entries.back().attr = e.attr;
   }));
   return page;
 }
-
-}  // namespace
 
 Result<DirectoryPage> Client::read_directory(uint32_t fid, uint64_t offset) {
   Exchange exchange(*this);
@@ -56,7 +61,7 @@ Result<DirectoryPage> Client::read_directory(uint32_t fid, uint64_t offset) {
     exchange.add(Treaddirplus{fid, offset, msize_});
   }
   TRY(exchange.run());
-  return take_page(exchange, dialect_);
+  return take_page(exchange);
 }
 
 Result<Client::OpenedDirectory> Client::list(uint32_t directory, ServerError* failure) {
@@ -72,7 +77,7 @@ Result<Client::OpenedDirectory> Client::list(uint32_t directory, ServerError* fa
   TRY(exchange.run());
   RemoteOpen opened;
   TRY(take_open(exchange, fid, opened));
-  Result<DirectoryPage> page = take_page(exchange, dialect_);
+  Result<DirectoryPage> page = take_page(exchange);
   exchange.report(failure);
   if (!page.ok()) return exchange.failure().error;
   return OpenedDirectory{std::move(opened.fid), std::move(page).take()};

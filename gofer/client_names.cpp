@@ -9,8 +9,11 @@
 namespace boxrun::gofer {
 namespace {
 
+// Bytes of a directory's entries that still leave room for the attributes of a walk.
+constexpr uint32_t kListingRoom = 40960;
+
 // Names of one packet: each costs two requests, and the reply must hold attributes for all.
-constexpr size_t kNamesPerWalk = 64;
+constexpr size_t kNamesPerWalk = 48;
 
 Twalk walk_one(uint32_t from, uint32_t to, std::string_view name) {
   Twalk walk{from, to, {}};
@@ -70,17 +73,22 @@ Result<RemoteFile> Client::attach(std::string_view mount, uint32_t uid, ServerEr
 }
 
 Result<WalkReply> Client::walk(uint32_t from, std::span<const std::string_view> names,
-                               std::optional<uint32_t> open_flags) {
+                               const WalkExtras& extras) {
   WalkReply all;
+  WalkExtras now = extras;
   do {
     const auto some = names.first(std::min(names.size(), kNamesPerWalk));
     names = names.subspan(some.size());
-    WalkReply part = TRY(walk_some(from, some, names.empty() ? open_flags : std::nullopt));
+    now.open_flags = names.empty() ? extras.open_flags : std::nullopt;
+    WalkReply part = TRY(walk_some(from, some, now));
     for (RemoteFile& step : part.steps) all.steps.push_back(std::move(step));
     all.failure = part.failure;
     all.opened = std::move(part.opened);
+    if (part.start) all.start = part.start;
+    if (part.listing) all.listing = std::move(part.listing);
     if (all.failure.error != Errno::kOk) break;
     if (!all.steps.empty()) from = all.steps.back().fid.number();
+    now = {};  // the extras concern the beginning
   } while (!names.empty());
   // A boxrun peer sends the text of a link along; from a plain one it is fetched now.
   if (dialect_ == Dialect::kPlain) {
@@ -91,38 +99,79 @@ Result<WalkReply> Client::walk(uint32_t from, std::span<const std::string_view> 
   return all;
 }
 
-Result<WalkReply> Client::walk_some(uint32_t from, std::span<const std::string_view> names,
-                                    std::optional<uint32_t> open_flags) {
-  std::vector<uint32_t> fids(names.size());
-  for (uint32_t& fid : fids) fid = new_fid();
-  const uint32_t open_fid = open_flags ? new_fid() : kNoFid;
-  Exchange exchange(*this);
-  uint32_t at = from;
-  for (size_t i = 0; i < names.size(); i++) {
-    if (!valid_name(names[i])) return Errno::kInval;
-    exchange.add(walk_one(at, fids[i], names[i]));
-    add_stat(exchange, dialect_, fids[i]);
-    at = fids[i];
+// The requests of one walk, and the same once more to take their replies.
+class Client::WalkChain {
+ public:
+  WalkChain(Client& client, uint32_t from, std::span<const std::string_view> names,
+            const WalkExtras& extras)
+      : client_(client), names_(names), extras_(extras), exchange_(client) {
+    if (client.dialect() == Dialect::kPlain) extras_.list_after.reset();
+    numbers_.push_back(from);
+    for (size_t i = 0; i < names.size(); i++) numbers_.push_back(client.new_fid());
+    if (extras_.list_after) list_fid_ = client.new_fid();
+    if (extras_.open_flags) open_fid_ = client.new_fid();
   }
-  if (open_flags) add_open(exchange, dialect_, at, open_fid, *open_flags);
-  TRY(exchange.run());
 
-  WalkReply reply;
-  for (uint32_t fid : fids) {
-    const Result<Rwalk> walked = exchange.next<Rwalk>();
-    if (!walked.ok() || walked->qids.count != 1) {
-      if (walked.ok()) return exchange.broken();
-      unused(fid);
-      continue;  // the rest of the numbers, too, was not used
+  Result<WalkReply> run() {
+    for (size_t i = 0; i < numbers_.size(); i++) add_step(i);
+    if (extras_.open_flags) {
+      add_open(exchange_, client_.dialect(), numbers_.back(), open_fid_, *extras_.open_flags);
     }
-    RemoteFile step{RemoteFid(*this, fid), {}, {}};
-    if (!take_stat(exchange, dialect_, step).ok()) continue;
-    reply.steps.push_back(std::move(step));
+    TRY(exchange_.run());
+    WalkReply reply;
+    for (size_t i = 0; i < numbers_.size(); i++) TRY(take_step(i, reply));
+    if (extras_.open_flags) TRY(client_.take_open(exchange_, open_fid_, reply.opened));
+    if (client_.dead()) return Errno::kIo;
+    reply.failure = exchange_.failure();
+    return reply;
   }
-  if (open_flags) TRY(take_open(exchange, open_fid, reply.opened));
-  if (dead()) return Errno::kIo;
-  reply.failure = exchange.failure();
-  return reply;
+
+ private:
+  void add_step(size_t i) {
+    const Dialect dialect = client_.dialect();
+    if (i > 0) exchange_.add(walk_one(numbers_[i - 1], numbers_[i], names_[i - 1]));
+    if (i > 0 || extras_.stat_start) add_stat(exchange_, dialect, numbers_[i]);
+    if (extras_.list_after != i) return;
+    exchange_.add(Topen{numbers_[i], list_fid_, O_RDONLY | O_DIRECTORY});
+    exchange_.add(Treaddirplus{list_fid_, 0, kListingRoom});
+  }
+
+  Result<void> take_step(size_t i, WalkReply& reply) {
+    if (i > 0) {
+      const Result<Rwalk> walked = exchange_.next<Rwalk>();
+      if (walked.ok() && walked->qids.count != 1) return exchange_.broken();
+      if (!walked.ok()) client_.unused(numbers_[i]);
+      RemoteFile step;
+      if (walked.ok()) step.fid = RemoteFid(client_, numbers_[i]);
+      if (take_stat(exchange_, client_.dialect(), step).ok()) {
+        reply.steps.push_back(std::move(step));
+      }
+    } else if (extras_.stat_start) {
+      RemoteFile start;
+      if (take_stat(exchange_, client_.dialect(), start).ok()) reply.start = start.attr;
+    }
+    if (extras_.list_after != i) return {};
+    RemoteOpen listed;
+    TRY(client_.take_open(exchange_, list_fid_, listed));
+    Result<DirectoryPage> page = client_.take_page(exchange_);
+    if (page.ok()) reply.listing = std::move(page).take();
+    return {};
+  }
+
+  Client& client_;
+  const std::span<const std::string_view> names_;
+  WalkExtras extras_;
+  std::vector<uint32_t> numbers_;  // of where it starts, and then of each name
+  uint32_t list_fid_ = kNoFid, open_fid_ = kNoFid;
+  Exchange exchange_;
+};
+
+Result<WalkReply> Client::walk_some(uint32_t from, std::span<const std::string_view> names,
+                                    const WalkExtras& extras) {
+  for (const std::string_view name : names) {
+    if (!valid_name(name)) return name.size() > kMaxName ? Errno::kNameTooLong : Errno::kInval;
+  }
+  return WalkChain(*this, from, names, extras).run();
 }
 
 // Takes the replies to add_open. Errors of the server stay in the exchange.

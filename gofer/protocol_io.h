@@ -1,5 +1,4 @@
-// The second half of the messages: attributes, data, locks, extended attributes, and the boxrun
-// extension with its directory entries.
+// The second half of the messages.
 #pragma once
 #include "gofer/protocol_messages.h"
 
@@ -238,6 +237,7 @@ struct DirEntry {
   std::string_view name;
   static void fields(auto& m, auto& v) { v(m.qid, m.offset, m.type, m.name); }
 };
+inline constexpr uint8_t kHiddenEntry = 255;  // DirEntryPlus::type: withheld, for the record only
 struct DirEntryPlus {
   uint64_t offset{};
   uint8_t type{};

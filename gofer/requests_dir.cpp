@@ -113,14 +113,20 @@ Requests::Reply<Treaddir> Requests::handle(const Treaddir& m) {
   return Rreaddir{Data(scratch_).first(list.size())};
 }
 
-// One entry with its attributes. Entries that vanished meanwhile, and those on file systems that
-// are never entered, have none: a lookup tells what is up with them.
+// One entry with its attributes. A hidden one is named, without them, so that a client that keeps
+// whole directories can still tell a hidden name from a missing one. Entries that vanished
+// meanwhile, and those on file systems that are never entered, have none: a lookup tells what is up
+// with them.
 Result<bool> Requests::put_entry_plus(Encoder& list, Node& node, int directory,
                                       std::string_view name, uint64_t offset, uint8_t type) {
   DirEntryPlus out{offset, type, name, {}, {}};
   std::array<std::byte, kMaxPath + 1> target;
-  const Result<UniqueFd> file =
-      own_fd(openat(directory, std::string(name).c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  Result<UniqueFd> file = Errno::kNoEnt;
+  if (tree_.hidden(node, name)) {
+    out.type = kHiddenEntry;
+  } else {
+    file = own_fd(openat(directory, std::string(name).c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  }
   if (file.error() == Errno::kMFile || file.error() == Errno::kNFile) return file.error();
   if (file.ok()) {
     const Result<HostStat> st = stat_fd(file->get());
@@ -147,7 +153,7 @@ Requests::Reply<Treaddirplus> Requests::handle(const Treaddirplus& m) {
   const int directory = fid->open.get();
   const Progress progress =
       TRY(for_each_entry(directory, m.offset, [&](const HostEntry& entry) -> Result<bool> {
-        if (is_dots(entry.name) || tree_.hidden(node, entry.name)) return true;
+        if (is_dots(entry.name)) return true;
         return put_entry_plus(list, node, directory, entry.name, entry.offset, entry.type);
       }));
   return Rreaddirplus{progress == Progress::kEnd, Data(scratch_).first(list.size())};

@@ -63,7 +63,11 @@ Result<void> Tree::check_name(Node& directory, std::string_view name, Purpose pu
   if (name.size() > kMaxName) return Errno::kNameTooLong;
   if (!valid_name(name)) return Errno::kInval;
   if (!hidden(directory, name)) return {};
-  return denial.deny(Rule::kHidden, purpose == Purpose::kFind ? Errno::kNoEnt : Errno::kAcces);
+  if (purpose == Purpose::kMake) return denial.deny(Rule::kHidden, Errno::kAcces);
+  // Looking for what is not there is nothing to report: programs look for many files.
+  const Pin pinned = TRY(pin(directory));
+  TRY(open_child(pinned.fd(), std::string(name)));
+  return denial.deny(Rule::kHidden, Errno::kNoEnt);
 }
 
 bool Tree::hidden(Node& directory, std::string_view name) {

@@ -99,7 +99,8 @@ class Served {
       names.push_back(path.substr(0, slash));
       path.remove_prefix(std::min(slash + 1, path.size()));
     }
-    return client->walk(root(), names, open_flags).value_or({{}, {Errno::kIo, Rule::kNone}, {}});
+    return client->walk(root(), names, {.open_flags = open_flags})
+        .value_or({{}, {Errno::kIo, Rule::kNone}, {}, {}, {}});
   }
 
   std::unique_ptr<Session> session;
