@@ -44,6 +44,7 @@ enum class Rank : int {
   kOverlayCopy = 67,  // copy-up of one overlay inode: held while the lower one is read
   kOverlay = 68,      // names and attributes of one overlay
   kInode = 70,        // inside one file system; see vfs/README.md
+  kP9 = 71,           // the inodes of a 9P mount by number, and the files they keep open
   kDentry = 72,
   kFileLock = 74,
   kFileData = 80,     // contents of one file in the memory file

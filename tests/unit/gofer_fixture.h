@@ -75,9 +75,8 @@ class Served {
     std::vector<std::unique_ptr<Channel>> ends;
     for (size_t i = 0; i < options.channels; i++) {
       ChannelPair pair = make_channel_pair().value_or({});
-      threads_.emplace_back([this, end = std::make_shared<PacketChannel>(std::move(pair.server))] {
-        session->serve(*end);
-      });
+      server_ends_.push_back(std::make_unique<PacketChannel>(std::move(pair.server)));
+      threads_.emplace_back([this, end = server_ends_.back().get()] { session->serve(*end); });
       std::unique_ptr<Channel> mine = std::make_unique<PacketChannel>(std::move(pair.client));
       ends.push_back(options.wrap != nullptr ? options.wrap(std::move(mine)) : std::move(mine));
     }
@@ -87,9 +86,14 @@ class Served {
   ~Served() {
     root_file = {};
     client.reset();
+    stop();
     for (std::thread& thread : threads_) thread.join();
   }
 
+  // As if the Gofer had died.
+  void stop() {
+    for (const auto& end : server_ends_) end->shut_down();
+  }
   uint32_t root() const { return root_file.fid.number(); }
   // Walks a path with slashes.
   WalkReply walk(std::string_view path, std::optional<uint32_t> open_flags = {}) const {
@@ -108,6 +112,7 @@ class Served {
   RemoteFile root_file;
 
  private:
+  std::vector<std::unique_ptr<PacketChannel>> server_ends_;
   std::vector<std::thread> threads_;
 };
 

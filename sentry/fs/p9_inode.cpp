@@ -1,0 +1,332 @@
+// What a file on a 9P mount is, and finding others from it.
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "sentry/fs/p9_fs.h"
+#include "sentry/vfs/access.h"
+
+namespace boxrun::fs {
+namespace {
+
+// On shared mounts, how long attributes that came with a lookup serve what follows in the same
+// system call. Only a path walk's own lookups matter here; fstat of an open file asks the host.
+constexpr int64_t kFresh = 20'000'000;  // ns
+
+// Listing a directory is worth it after so many names that were not known.
+constexpr uint32_t kMissesForListing = 3;
+constexpr size_t kMaxListed = 4096;     // entries of a directory that is kept whole
+constexpr size_t kMaxRead = 1'000'000;  // of one that is only read
+
+Nanos to_nanos(gofer::Time t) {
+  return static_cast<Nanos>(t.sec) * kSecond + static_cast<Nanos>(t.nsec);
+}
+gofer::Time to_time(const timespec& t) {
+  return {static_cast<uint64_t>(t.tv_sec), static_cast<uint64_t>(t.tv_nsec)};
+}
+
+void merge(gofer::Attr& attr, const struct stat& st) {
+  attr.mode = st.st_mode;
+  attr.uid = st.st_uid;
+  attr.gid = st.st_gid;
+  attr.nlink = st.st_nlink;
+  attr.size = static_cast<uint64_t>(st.st_size);
+  attr.blocks = static_cast<uint64_t>(st.st_blocks);
+  attr.atime = to_time(st.st_atim);
+  attr.mtime = to_time(st.st_mtim);
+  attr.ctime = to_time(st.st_ctim);
+}
+
+}  // namespace
+
+int64_t P9Inode::steady_now() {
+  return std::chrono::steady_clock::now().time_since_epoch().count();
+}
+
+P9Inode::P9Inode(P9Fs& fs, const gofer::Attr& attr, std::string target)
+    : Inode(fs, vfs::file_type_of(attr.mode)),
+      fs_(fs),
+      number_(attr.qid.path),
+      attr_(attr),
+      learned_at_(steady_now()),
+      target_(std::move(target)) {}
+
+P9Inode::~P9Inode() {
+  fs_.connection_->keeps_no_more(*this);
+  fs_.forget(*this);
+}
+
+// A loop, not a recursion: files of listings keep their directory alive, as deep as there are any.
+void P9Inode::last_reference_gone() {
+  P9Inode* gone = this;
+  while (gone != nullptr) {
+    P9Inode* up = nullptr;
+    {
+      const Lock lock(gone->mutex_);
+      up = gone->via_.release();
+    }
+    delete gone;
+    gone = up != nullptr && up->drop_ref() ? up : nullptr;
+  }
+}
+
+vfs::Attributes P9Inode::to_attributes(const gofer::Attr& attr) const {
+  const auto shown = [&](uint32_t id) { return id == fs_.unmapped_id_ ? 0 : id; };
+  vfs::Attributes result;
+  result.dev = fs_.device();
+  result.ino = number_;
+  result.type = type();
+  result.mode = attr.mode & vfs::kPermissionBits;
+  result.nlink = static_cast<uint32_t>(attr.nlink);
+  result.uid = shown(attr.uid);
+  result.gid = shown(attr.gid);
+  result.rdev = attr.rdev;
+  result.size = attr.size;
+  result.blocks = attr.blocks;
+  result.block_size = static_cast<uint32_t>(attr.blksize);
+  result.atime = to_nanos(attr.atime);
+  result.mtime = to_nanos(attr.mtime);
+  result.ctime = to_nanos(attr.ctime);
+  if ((attr.valid & gofer::kAttrBtime) != 0) result.btime = to_nanos(attr.btime);
+  return result;
+}
+
+Result<vfs::Attributes> P9Inode::attributes() {
+  Ref<P9HostFile> file;
+  {
+    const Lock lock(mutex_);
+    if (fs_.exclusive() && !stale_) return to_attributes(attr_);
+    file = writer_ ? writer_ : reader_;
+    if (!file && !stale_ && steady_now() - learned_at_ < kFresh) return to_attributes(attr_);
+  }
+  if (file && file->fd() >= 0) {
+    const struct stat st = TRY(file->stat());
+    const Lock lock(mutex_);
+    merge(attr_, st);
+    stale_ = false;
+    learned_at_ = steady_now();
+    return to_attributes(attr_);
+  }
+  TRY(walk({}, {.stat_start = true}));
+  const Lock lock(mutex_);
+  return to_attributes(attr_);
+}
+
+Result<void> P9Inode::permission(const Credentials& who, vfs::AccessMask mask) {
+  vfs::Attributes now;
+  {
+    const Lock lock(mutex_);
+    now = to_attributes(attr_);
+  }
+  return vfs::check_access(now, who, mask);
+}
+
+Result<P9Inode::Way> P9Inode::way() {
+  Way way;
+  Ref<P9Inode> at(this);
+  for (;;) {
+    Ref<P9Inode> next;
+    {
+      const Lock lock(at->mutex_);
+      if (at->fid_) {
+        way.start = at->fid_.number();
+        break;
+      }
+      if (!at->via_) return Errno::kStale;
+      way.names.push_back(at->via_name_);
+      next = at->via_;
+    }
+    way.inodes.push_back(std::exchange(at, std::move(next)));
+  }
+  std::ranges::reverse(way.names);
+  std::ranges::reverse(way.inodes);
+  return way;
+}
+
+Result<gofer::WalkReply> P9Inode::walk(std::span<const std::string_view> names,
+                                       gofer::WalkExtras extras) {
+  const Way way = TRY(this->way());
+  std::vector<std::string_view> all(way.names.begin(), way.names.end());
+  all.insert(all.end(), names.begin(), names.end());
+  const size_t prefix = way.names.size();
+  if (extras.list_after) *extras.list_after += prefix;
+  gofer::WalkReply reply = TRY(fs_.client().walk(way.start, all, extras));
+  // Names that were in a listing once lead to nothing, or elsewhere.
+  if (reply.steps.size() < prefix) return Errno::kStale;
+  for (size_t i = 0; i < prefix; i++) {
+    P9Inode& inode = *way.inodes[i];
+    if (reply.steps[i].attr.qid.path != inode.number_) return Errno::kStale;
+    if (!inode.learn(reply.steps[i].attr)) return Errno::kStale;
+    inode.learn_fid(std::move(reply.steps[i].fid));
+  }
+  reply.steps.erase(reply.steps.begin(), reply.steps.begin() + static_cast<ptrdiff_t>(prefix));
+  if (prefix == 0 && reply.start) learn(*reply.start);
+  if (reply.listing) learn_listing(*reply.listing);
+  return reply;
+}
+
+Result<uint32_t> P9Inode::fid() {
+  {
+    const Lock lock(mutex_);
+    if (fid_) return fid_.number();
+  }
+  TRY(walk({}, {}));
+  const Lock lock(mutex_);
+  return fid_.number();
+}
+
+void P9Inode::learn_fid(gofer::RemoteFid fid) {
+  Ref<P9Inode> via;  // dropped after the lock
+  const Lock lock(mutex_);
+  if (!fid_) fid_ = std::move(fid);
+  via = std::move(via_);
+}
+
+Ref<P9Inode> P9Inode::adopt(gofer::RemoteFile file) {
+  Ref<P9Inode> inode = fs_.inode_of(file.attr, std::move(file.target));
+  inode->learn_fid(std::move(file.fid));
+  return inode;
+}
+
+Ref<P9Inode> P9Inode::adopt_listed(const gofer::DirectoryEntry& entry) {
+  Ref<P9Inode> inode = fs_.inode_of(*entry.attr, entry.target);
+  Ref<P9Inode> before;  // dropped after the lock
+  const Lock lock(inode->mutex_);
+  if (inode->fid_ || inode.get() == this) return inode;
+  before = std::exchange(inode->via_, Ref<P9Inode>(this));
+  inode->via_name_ = entry.name;
+  return inode;
+}
+
+// --- lookups
+
+Result<Ref<vfs::Inode>> P9Inode::lookup(std::string_view name) {
+  vfs::LookupResult found;
+  lookup_path({&name, 1}, {}, found);
+  if (found.inodes.empty()) return found.error;
+  return std::move(found.inodes[0]);
+}
+
+bool P9Inode::entry_is_current(std::string_view, const vfs::Inode*) { return fs_.exclusive(); }
+
+void P9Inode::lookup_path(std::span<const std::string_view> names, const vfs::LookupIntent& intent,
+                          vfs::LookupResult& out) {
+  Ref<P9Inode> at(this);
+  while (!names.empty()) {
+    if (!at->is_directory()) {
+      out.error = Errno::kNotDir;
+      return;
+    }
+    const Ref<P9Listing> known = at->known_listing();
+    if (!known) break;
+    const gofer::DirectoryEntry* entry = known->find(names.front());
+    if (entry == nullptr || entry->hidden) {
+      out.error = Errno::kNoEnt;
+      out.withheld = entry != nullptr;
+      return;
+    }
+    if (!entry->attr) break;
+    at = at->adopt_listed(*entry);
+    out.inodes.push_back(at);
+    names = names.subspan(1);
+  }
+  if (!names.empty()) at->look_up_remotely(names, intent, out);
+}
+
+void P9Inode::look_up_remotely(std::span<const std::string_view> names,
+                               const vfs::LookupIntent& intent, vfs::LookupResult& out) {
+  gofer::WalkExtras extras;
+  extras.stat_start = !fs_.exclusive();
+  if (fs_.immutable() && count_miss()) extras.list_after = 0;
+  if (intent.open_flags && (*intent.open_flags & (O_DIRECTORY | O_PATH)) == 0) {
+    extras.open_flags = host_access(*intent.open_flags);
+  }
+  Result<gofer::WalkReply> reply = walk(names, extras);
+  if (reply.ok() && extras.list_after && !reply->listing && reply->steps.empty()) {
+    // The directory may be searched but not read.
+    never_list();
+    extras.list_after.reset();
+    reply = walk(names, extras);
+  }
+  if (!reply.ok()) {
+    out.error = reply.error();
+    return;
+  }
+  const bool complete = reply->steps.size() == names.size();
+  Ref<P9Inode> at(this);
+  for (gofer::RemoteFile& step : reply->steps) {
+    if (at.get() != this) at->count_miss();
+    at = adopt(std::move(step));
+    out.inodes.push_back(at);
+  }
+  if (!complete) {
+    out.error = reply->failure.error;
+    out.withheld = reply->failure.rule == gofer::Rule::kHidden;
+  } else if (reply->opened.file) {
+    at->keep_file(std::move(reply->opened), static_cast<int>(*extras.open_flags));
+  }
+}
+
+// --- listings
+
+Ref<P9Listing> P9Inode::known_listing() {
+  const Lock lock(mutex_);
+  return listing_;
+}
+
+bool P9Inode::count_miss() {
+  const Lock lock(mutex_);
+  misses_++;
+  return misses_ >= kMissesForListing && !too_large_ && !listing_;
+}
+
+void P9Inode::never_list() {
+  const Lock lock(mutex_);
+  too_large_ = true;
+}
+
+void P9Inode::learn_listing(const gofer::DirectoryPage& page) {
+  if (!fs_.immutable()) return;
+  const bool whole = page.end && page.entries.size() <= kMaxListed;
+  Ref<P9Listing> listing = whole ? make_ref<P9Listing>(page.entries) : nullptr;
+  const Lock lock(mutex_);
+  if (!whole) {
+    too_large_ = true;
+  } else if (!listing_) {
+    listing_ = std::move(listing);
+  }
+}
+
+Result<Ref<P9Listing>> P9Inode::listing() {
+  if (Ref<P9Listing> known = known_listing()) return known;
+  gofer::DirectoryPage all;
+  gofer::WalkReply first = TRY(walk({}, {.list_after = 0}));
+  if (first.listing && first.listing->end) {
+    all = std::move(*first.listing);
+  } else {
+    if (first.failure.error != Errno::kOk) return first.failure.error;
+    gofer::Client::OpenedDirectory opened = TRY(fs_.client().list(TRY(fid())));
+    all = std::move(opened.page);
+    while (!all.end && !all.entries.empty()) {
+      if (all.entries.size() > kMaxRead) return Errno::kNoMem;
+      const uint64_t next = all.entries.back().offset;
+      gofer::DirectoryPage page = TRY(fs_.client().read_directory(opened.fid.number(), next));
+      all.end = page.end || page.entries.empty();
+      std::ranges::move(page.entries, std::back_inserter(all.entries));
+    }
+    all.end = true;
+    learn_listing(all);
+  }
+  if (Ref<P9Listing> known = known_listing()) return known;
+  return make_ref<P9Listing>(std::move(all.entries));
+}
+
+void P9Inode::outdated() {
+  const Lock lock(mutex_);
+  stale_ = true;
+}
+
+}  // namespace boxrun::fs

@@ -1,0 +1,262 @@
+#include "sentry/fs/p9_fs.h"
+
+#include <sys/mman.h>
+
+#include <set>
+
+#include "sentry/vfs/operations.h"
+#include "sentry/vfs/walk.h"
+#include "tests/unit/gofer_fixture.h"
+#include "tests/unit/test.h"
+#include "tests/unit/vfs_fixture.h"
+
+using namespace boxrun;
+using boxrun::gofer::MountAccess;
+using boxrun::gofer::Served;
+using boxrun::gofer::TempTree;
+
+namespace {
+
+// A guest whose root directory is a 9P mount of a temporary tree.
+class Guest {
+ public:
+  explicit Guest(const TempTree& tree, fs::P9Cache cache = fs::P9Cache::kExclusive,
+                 MountAccess access = MountAccess::kReadWrite, std::vector<std::string> hide = {},
+                 size_t max_kept = 256)
+      : served(tree.path(), {.access = access, .hide = std::move(hide), .channels = 2}),
+        client(*served.client),
+        connection(make_ref<fs::P9Connection>(std::move(served.client), max_kept)),
+        p9(fs::P9Fs::create({.device = 9,
+                             .mount = "m",
+                             .cache = cache,
+                             .read_only = access == MountAccess::kReadOnly},
+                            connection)
+               .take()),
+        mounts(vfs::MountNamespace::create(vfs::Mount::create({.file_system = p9}))),
+        fs_context(make_ref<vfs::FsContext>(mounts->root(), mounts->root(), 022)),
+        caller{*fs_context, vfs::testing::root_user(), *mounts, special_files, &denials} {
+    served.root_file = {};
+  }
+
+  vfs::At at(std::string_view path) const { return {fs_context->cwd(), path}; }
+  Result<Ref<vfs::FileDescription>> open(std::string_view path, int flags, mode_t mode = 0644) {
+    return open_at(caller, at(path), TRY(vfs::check_open_flags({flags, mode, 0}, false)));
+  }
+  Result<vfs::Attributes> stat(std::string_view path) {
+    const vfs::Path place = TRY(vfs::walk(caller, fs_context->cwd(), path, {}));
+    return place.dentry->inode() ? place.dentry->inode()->attributes() : Errno::kNoEnt;
+  }
+  Result<std::string> read(std::string_view path) {
+    Ref<vfs::FileDescription> file = TRY(open(path, O_RDONLY));
+    std::array<std::byte, 256> data;
+    IoBuffers to{std::span<std::byte>(data)};
+    const size_t size = TRY(file->read(to));
+    return std::string(reinterpret_cast<char*>(data.data()), size);
+  }
+  // How many round trips `action` takes.
+  template <class Action>
+  uint64_t trips(Action action) {
+    const uint64_t before = client.round_trips();
+    action();
+    return client.round_trips() - before;
+  }
+
+  Served served;
+  gofer::Client& client;
+  Ref<fs::P9Connection> connection;
+  Ref<fs::P9Fs> p9;
+  Ref<vfs::MountNamespace> mounts;
+  Ref<vfs::FsContext> fs_context;
+  vfs::testing::NoSpecialFiles special_files;
+  vfs::testing::Denials denials;
+  vfs::Caller caller;
+};
+
+class Names final : public vfs::DirectorySink {
+ public:
+  bool add(const Entry& entry) override {
+    names.insert(std::string(entry.name));
+    return true;
+  }
+  std::set<std::string> names;
+};
+
+IoBuffers bytes(std::string_view text) { return IoBuffers(std::as_bytes(std::span(text))); }
+
+}  // namespace
+
+TEST_CASE("exclusive: cold open 1 round trip, read, write, warm open and stat 0") {
+  TempTree tree;
+  tree.dir("a/b/c");
+  tree.file("a/b/c/f", "hello");
+  Guest guest(tree);
+  Ref<vfs::FileDescription> file;
+  CHECK(guest.trips([&] { file = guest.open("/a/b/c/f", O_RDWR).take(); }) == 1);
+  CHECK(guest.trips([&] {
+    std::array<std::byte, 8> data;
+    IoBuffers to{std::span<std::byte>(data)};
+    CHECK(file->read(to).value_or(0) == 5);
+    IoBuffers from = bytes(" world");
+    CHECK(file->write(from, {}).value_or(0) == 6);
+    CHECK(file->seek(0, SEEK_END).value_or(0) == 11);
+    CHECK(file->attributes().take().size == 11);
+    CHECK(guest.stat("/a/b/c/f").take().size == 11);
+    CHECK(guest.stat("/a/b").ok());
+    Ref<vfs::FileDescription> again = guest.open("/a/b/c/f", O_RDONLY).take();
+    CHECK(again->truncate(3).error() == Errno::kInval);
+    CHECK(file->truncate(3).ok());
+  }) == 0);
+  CHECK(tree.text("a/b/c/f") == "hel");
+  file = nullptr;
+  CHECK(guest.stat("/a/b/c/f").take().size == 3);
+}
+
+TEST_CASE("exclusive: what is not there is asked for once") {
+  TempTree tree;
+  tree.dir("d");
+  Guest guest(tree);
+  CHECK(guest.trips([&] { CHECK(guest.stat("/d/none").error() == Errno::kNoEnt); }) == 1);
+  CHECK(guest.trips([&] { CHECK(guest.stat("/d/none").error() == Errno::kNoEnt); }) == 0);
+}
+
+TEST_CASE("a symbolic link costs one round trip more") {
+  TempTree tree;
+  tree.dir("real/dir");
+  tree.file("real/dir/f", "x");
+  tree.symlink("real/dir", "link");
+  Guest guest(tree);
+  CHECK(guest.trips([&] { CHECK(guest.read("/link/f").value_or("") == "x"); }) == 2);
+  CHECK(guest.trips([&] { CHECK(guest.read("/link/f").value_or("") == "x"); }) == 0);
+}
+
+TEST_CASE("read-only: after a few misses a directory is known whole") {
+  TempTree tree;
+  tree.dir("lib/sub");
+  for (int i = 0; i < 20; i++) tree.file("lib/f" + std::to_string(i), "data");
+  tree.file("lib/sub/deep", "deep");
+  Guest guest(tree, fs::P9Cache::kExclusive, MountAccess::kReadOnly);
+  for (int i = 0; i < 4; i++) {
+    CHECK(guest.trips([&] {
+      CHECK(guest.stat("/lib/none" + std::to_string(i)).error() == Errno::kNoEnt);
+    }) <= 1);
+  }
+  CHECK(guest.trips([&] {
+    CHECK(guest.stat("/lib/other").error() == Errno::kNoEnt);
+    CHECK(guest.stat("/lib/f7").take().size == 4);
+    CHECK(guest.stat("/lib/sub").ok());
+  }) == 0);
+  // Opening one of them, and what is below a listed directory, is one round trip.
+  CHECK(guest.trips([&] { CHECK(guest.read("/lib/f7").value_or("") == "data"); }) == 1);
+  CHECK(guest.trips([&] { CHECK(guest.read("/lib/sub/deep").value_or("") == "deep"); }) == 1);
+  Names names;
+  CHECK(guest.trips(
+            [&] { CHECK(guest.open("/lib", O_RDONLY).take()->read_directory(names).ok()); }) == 0);
+  CHECK(names.names.size() == 23);
+}
+
+TEST_CASE("shared: the host's changes are seen by the next path walk") {
+  TempTree tree;
+  tree.dir("w");
+  tree.file("w/f", "one");
+  Guest guest(tree, fs::P9Cache::kShared);
+  CHECK(guest.read("/w/f").value_or("") == "one");
+  CHECK(guest.stat("/w/new").error() == Errno::kNoEnt);
+  tree.file("w/new", "made by the host");
+  tree.file("w/f", "longer than before");
+  CHECK(guest.stat("/w/new").take().size == 16);
+  CHECK(guest.stat("/w/f").take().size == 18);
+  CHECK(guest.trips([&] { CHECK(guest.read("/w/f").value_or("") == "longer than before"); }) == 1);
+  std::filesystem::remove(tree.path("w/f"));
+  CHECK(guest.stat("/w/f").error() == Errno::kNoEnt);
+  std::filesystem::create_directory(tree.path("w/f"));
+  CHECK(guest.stat("/w/f").take().type == vfs::FileType::kDirectory);
+}
+
+TEST_CASE("changes of the guest reach the host") {
+  TempTree tree;
+  Guest guest(tree, fs::P9Cache::kShared);
+  CHECK(vfs::make_directory(guest.caller, guest.at("/d"), 0750).ok());
+  Ref<vfs::FileDescription> file = guest.open("/d/f", O_CREAT | O_WRONLY, 0640).take();
+  IoBuffers from = bytes("text");
+  CHECK(file->write(from, {}).value_or(0) == 4);
+  CHECK(tree.text("d/f") == "text");
+  IoBuffers more = bytes(" appended");
+  CHECK(file->pwrite(more, 0, {.append = true}).value_or(0) == 9);
+  CHECK(tree.text("d/f") == "text appended");
+  struct stat st;
+  REQUIRE(::stat(tree.path("d/f").c_str(), &st) == 0);
+  CHECK((st.st_mode & 07777) == 0640);
+  CHECK(vfs::make_symlink(guest.caller, guest.at("/d/l"), "f").ok());
+  CHECK(guest.read("/d/l").value_or("") == "text appended");
+  CHECK(vfs::rename_at(guest.caller, guest.at("/d/f"), guest.at("/g"), 0).ok());
+  CHECK_FALSE(tree.exists("d/f"));
+  CHECK(tree.text("g") == "text appended");
+  CHECK(guest.stat("/g").take().size == 13);
+  CHECK(vfs::unlink_file(guest.caller, guest.at("/g")).ok());
+  CHECK_FALSE(tree.exists("g"));
+  // The open file is still there.
+  CHECK(file->attributes().take().nlink == 0);
+}
+
+TEST_CASE("hidden names are missing, and reported") {
+  TempTree tree;
+  tree.dir("home/.ssh");
+  tree.file("home/.ssh/id", "secret");
+  Guest guest(tree, fs::P9Cache::kExclusive, MountAccess::kReadOnly, {"**/.ssh"});
+  CHECK(guest.read("/home/.ssh/id").error() == Errno::kNoEnt);
+  REQUIRE(guest.denials.seen.size() == 1);
+  CHECK(guest.denials.seen[0].first == vfs::Denial::Kind::kHidden);
+  CHECK(guest.denials.seen[0].second == "/home/.ssh");
+  Names names;
+  CHECK(guest.open("/home", O_RDONLY).take()->read_directory(names).ok());
+  CHECK(names.names == std::set<std::string>{".", ".."});
+}
+
+TEST_CASE("mappings get the donated descriptor") {
+  TempTree tree;
+  tree.file("f", std::string(5000, 'm'));
+  Guest guest(tree);
+  Ref<vfs::FileDescription> reader = guest.open("/f", O_RDONLY).take();
+  Ref<mm::PageSource> pages = reader->map().take();
+  CHECK(pages->size() == 5000);
+  void* mapped = mmap(nullptr, 5000, PROT_READ, MAP_SHARED, pages->host_fd(false), 0);
+  REQUIRE(mapped != MAP_FAILED);
+  CHECK(static_cast<char*>(mapped)[4999] == 'm');
+  munmap(mapped, 5000);
+  // The same file has the same source, which futexes and msync rely on.
+  Ref<vfs::FileDescription> writer = guest.open("/f", O_RDWR).take();
+  CHECK(writer->map().take() == pages);
+  CHECK(pages->host_fd(true) >= 0);
+}
+
+TEST_CASE("descriptors that are only kept are bounded") {
+  TempTree tree;
+  for (int i = 0; i < 50; i++) tree.file("f" + std::to_string(i), "x");
+  Guest guest(tree, fs::P9Cache::kExclusive, MountAccess::kReadOnly, {}, 8);
+  const auto open_now = [] {
+    size_t count = 0;
+    for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator("/proc/self/fd"))
+      count++;
+    return count;
+  };
+  // Of one's own, and of the Gofer's thread in this process: at most 8 and 50.
+  const size_t before = open_now();
+  for (int i = 0; i < 50; i++) CHECK(guest.read("/f" + std::to_string(i)).value_or("") == "x");
+  CHECK(open_now() <= before + 8 + 50);
+  CHECK(guest.trips([&] { CHECK(guest.read("/f49").value_or("") == "x"); }) == 0);
+  CHECK(guest.trips([&] { CHECK(guest.read("/f3").value_or("") == "x"); }) == 1);
+}
+
+TEST_CASE("when the Gofer is gone, what is open works and the rest is EIO") {
+  TempTree tree;
+  tree.file("f", "still");
+  tree.file("g", "");
+  Guest guest(tree);
+  Ref<vfs::FileDescription> file = guest.open("/f", O_RDONLY).take();
+  guest.served.stop();
+  std::array<std::byte, 8> data;
+  IoBuffers to{std::span<std::byte>(data)};
+  CHECK(file->read(to).value_or(0) == 5);
+  CHECK(guest.stat("/g").error() == Errno::kIo);
+  CHECK(guest.open("/g", O_RDONLY).error() == Errno::kIo);
+}
