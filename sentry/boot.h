@@ -17,6 +17,10 @@
 #include "src/base/fd.h"
 #include "src/base/result.h"
 
+namespace boxrun::fs {
+class FdNotifier;
+}
+
 namespace boxrun::sentry {
 
 // One host file or directory that the Gofer serves, in the order they are to be mounted.
@@ -62,6 +66,21 @@ struct BootSyscallRule {
   std::string origin;   // "default.toml:21", for the report
 };
 
+// The caller's standard streams, looked at before the Sentry can open nothing any more.
+struct HostStreams {
+  HostStreams();
+  HostStreams(HostStreams&&) noexcept;
+  HostStreams& operator=(HostStreams&&) noexcept;
+  ~HostStreams();
+
+  std::unique_ptr<fs::FdNotifier> notifier;
+  std::array<std::string, 3> names;  // "/dev/pts/3", "pipe:[17]"; empty: closed
+};
+// Takes over the descriptors 0, 1 and 2 of this process. One that the caller had closed is false in
+// `open`: then the number is taken by /dev/null, and the guest does not get it. Before sealing,
+// where /proc tells what they are.
+Result<HostStreams> prepare_streams(const std::array<bool, 3>& open);
+
 struct BootSpec {
   std::string program;  // absolute guest path
   std::vector<std::string> argv;
@@ -87,9 +106,7 @@ struct BootSpec {
   std::vector<UniqueFd> gofer_channels;
   UniqueFd report_socket;     // report::Message packets, Sentry -> monitor
   UniqueFd control_socket;    // ControlMessage packets, both ways
-  // The standard streams are the descriptors 0, 1 and 2 of this process. One that the caller had
-  // closed is false here: then the number is taken by /dev/null, and the guest does not get it.
-  std::array<bool, 3> streams = {true, true, true};
+  HostStreams streams;        // what the guest gets as 0, 1 and 2
 };
 
 // Checks what can be wrong with a spec before anything is forked or sealed: an unknown system call

@@ -89,6 +89,11 @@ void ViolationLog::flush() {
   flush_locked();
 }
 
+void ViolationLog::send_change(report::Change change) {
+  Lock lock(mutex_);
+  send_locked(report::encode(std::move(change)));
+}
+
 uint64_t ViolationLog::total() const {
   Lock lock(mutex_);
   return total_;

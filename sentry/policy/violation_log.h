@@ -44,6 +44,8 @@ class ViolationLog {
   void record(kernel::Task* task, Violation violation) EXCLUDES(mutex_);
   // Sends the counts that the monitor does not have yet.
   void flush() EXCLUDES(mutex_);
+  // One file that the guest changed, for the report; at the end.
+  void send_change(report::Change change) EXCLUDES(mutex_);
   // How many violations there were, repetitions included.
   uint64_t total() const EXCLUDES(mutex_);
 

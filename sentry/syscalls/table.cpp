@@ -241,7 +241,7 @@ constexpr Syscall kRows[] = {
     NONE(sched_getattr, kProcess),
     NONE(seccomp, kProcess),
     SYSCALL(membarrier, kProcess, kPartial, "answers that no command is supported"),
-    NONE(rseq, kProcess),
+    REFUSED(rseq, kProcess, kNoSys, "refused: libraries ask the kernel for the CPU instead"),
     SYSCALL(pidfd_send_signal, kProcess, kFull, ""),
     SYSCALL(pidfd_open, kProcess, kFull, ""),
     SYSCALL(clone3, kProcess, kPartial, "no namespaces"),
@@ -472,6 +472,14 @@ const Syscall* find(std::string_view name) {
 }
 
 std::span<const Syscall> rows() { return kRows; }
+
+std::bitset<64> groups_named(std::string_view name) {
+  std::bitset<64> groups;
+  for (const Syscall& row : kRows) {
+    if (name.empty() || name == group_name(row.group)) groups.set(static_cast<size_t>(row.group));
+  }
+  return groups;
+}
 
 std::string_view group_name(Group group) {
   static constexpr std::string_view kNames[] = {

@@ -2,6 +2,7 @@
 // about the call is derived from the handler's signature.
 #pragma once
 #include <array>
+#include <bitset>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -19,6 +20,8 @@ enum class Group : uint8_t {
   kIpc, kSystem, kMount, kModule, kBpf, kKey, kPtrace, kAio,
 };
 std::string_view group_name(Group group);
+// The groups of that name, for traces: all of them for an empty name, none for an unknown one.
+std::bitset<64> groups_named(std::string_view name);
 
 enum class Support : uint8_t {
   kFull,     // as on Linux, as far as our tests go

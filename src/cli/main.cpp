@@ -6,14 +6,18 @@
 #include <string>
 #include <vector>
 
+#include "sentry/boot.h"
 #include "src/cli/caller.h"
 #include "src/cli/command.h"
 #include "src/cli/doctor.h"
 #include "src/cli/options.h"
 #include "src/cli/print.h"
 #include "src/cli/resolve.h"
+#include "src/cli/run.h"
 #include "src/cli/syscalls.h"
+#include "src/host/process.h"
 #include "src/profile/load.h"
+#include "src/host/process.h"
 #include "src/profile/values.h"
 #include "src/report/escape.h"
 
@@ -83,7 +87,9 @@ int run(std::span<char* const> arguments) {
   const Expected<RunSpec> spec = resolve(request, *caller, status);
   if (!spec.ok()) return fail(status, spec.error().message);
   if (request.dry_run) return print(describe(*spec));
-  return fail(kOwnFailure, "this build has no kernel to run programs with");
+  const KernelEntry kernel{sentry::check_syscall_rules, sentry::run};
+  return run_and_report(*spec, kernel, host::occupy_standard_streams(),
+                        std::string(caller->variable("HOME")));
 }
 
 struct Command {

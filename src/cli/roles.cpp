@@ -114,7 +114,11 @@ std::vector<host::FilterRow> rows_of_platform(const platform::Platform& platform
 }
 
 // Everything that the sealed Sentry could not make any more, and the sealing around it.
-MaybeFailure prepare_sentry(const RunSpec& spec, ProcessStart& start, sentry::BootSpec& boot) {
+MaybeFailure prepare_sentry(const RunSpec& spec, const std::array<bool, 3>& open_streams,
+                            ProcessStart& start, sentry::BootSpec& boot) {
+  Result<sentry::HostStreams> streams = sentry::prepare_streams(open_streams);
+  if (!streams) return Failure{"look at the standard streams", "sentry", streams.error(), ""};
+  boot.streams = std::move(streams).take();
   // A private tmpfs has huge pages; without a namespace the memory file is a memfd.
   Result<UniqueFd> tmpfs = start.layers.has(host::Layer::kMountNamespace) ? host::make_private_tmpfs(0)
                                                                           : Errno::kPerm;
@@ -143,11 +147,10 @@ MaybeFailure prepare_sentry(const RunSpec& spec, ProcessStart& start, sentry::Bo
 
 int sentry_role(const RunSpec& spec, const KernelEntry& kernel, SentryExtras extras, ProcessStart start) {
   sentry::BootSpec boot = boot_spec(spec);
-  if (const MaybeFailure failure = prepare_sentry(spec, start, boot)) {
+  if (const MaybeFailure failure = prepare_sentry(spec, extras.streams, start, boot)) {
     return report_failure(start, *failure);
   }
   boot.trace_sink = std::move(extras.trace_sink);
-  boot.streams = extras.streams;
   boot.gofer_channels = std::move(start.channels);
   boot.report_socket = std::move(start.report);
   boot.control_socket = std::move(start.control);

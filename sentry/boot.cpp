@@ -1,0 +1,340 @@
+#include "sentry/boot.h"
+
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/magic.h>
+#include <sys/socket.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "gofer/channel.h"
+#include "gofer/client.h"
+#include "sentry/boot_tree.h"
+#include "sentry/control.h"
+#include "sentry/fs/fd_notifier.h"
+#include "sentry/fs/host_file.h"
+#include "sentry/fs/special_files.h"
+#include "sentry/kernel/kernel.h"
+#include "sentry/kernel/thread_group.h"
+#include "sentry/loader/program_loader.h"
+#include "sentry/policy/violation_log.h"
+#include "sentry/syscalls/dispatcher.h"
+#include "sentry/syscalls/policy_rules.h"
+#include "sentry/time/calibrated_clock.h"
+#include "sentry/trace/tracer.h"
+#include "sentry/vfs/anonymous.h"
+#include "sentry/vfs/fd_table.h"
+#include "sentry/vfs/operations.h"
+#include "src/base/bytes.h"
+#include "src/report/wire.h"
+
+namespace boxrun::sentry {
+namespace {
+
+constexpr uint64_t kDefaultMemory = uint64_t{4} << 30;
+constexpr size_t kMaxChanges = 10000;
+
+Failure cannot(std::string what, Errno error, std::string remedy = "") {
+  return {std::move(what), "sentry", error, std::move(remedy)};
+}
+
+std::vector<syscalls::PolicyRule> to_policy_rules(const std::vector<BootSyscallRule>& rules) {
+  using From = BootSyscallRule::Action;
+  using To = policy::Verdict::Action;
+  std::vector<syscalls::PolicyRule> out;
+  for (const BootSyscallRule& rule : rules) {
+    To action = To::kErrno;
+    if (rule.action == From::kAllow) action = To::kAllow;
+    if (rule.action == From::kLog) action = To::kLog;
+    if (rule.action == From::kKill) action = To::kKill;
+    out.push_back({rule.pattern, {action, rule.error, 0}, rule.origin});
+  }
+  return out;
+}
+
+// The limit on what is written to the caller's streams: a write that exceeds it is cut, the next
+// one fails with EFBIG, and the report says so.
+class StreamMeter final : public fs::OutputMeter {
+ public:
+  StreamMeter(uint64_t limit, policy::ViolationLog& violations)
+      : limit_(limit), violations_(violations) {}
+  Result<size_t> admit(size_t bytes) override {
+    if (limit_ == 0) return bytes;
+    uint64_t used = used_.load(std::memory_order_relaxed);
+    size_t granted = 0;
+    do {
+      granted = static_cast<size_t>(std::min<uint64_t>(bytes, limit_ - used));
+      if (granted == 0 && bytes > 0) {
+        violations_.record(nullptr, {.kind = report::Kind::kLimitOutput,
+                                     .error = Errno::kFBig,
+                                     .target = std::to_string(limit_)});
+        return Errno::kFBig;
+      }
+    } while (!used_.compare_exchange_weak(used, used + granted, std::memory_order_relaxed));
+    return granted;
+  }
+
+ private:
+  const uint64_t limit_;
+  policy::ViolationLog& violations_;
+  std::atomic<uint64_t> used_{0};
+};
+
+// Everything that one sandbox consists of, in the order of its making.
+class Sandbox final : public kernel::KernelEvents {
+ public:
+  explicit Sandbox(BootSpec spec) : spec_(std::move(spec)) {}
+  ~Sandbox() override;
+  MaybeFailure set_up();
+  void serve();
+
+  void stopped(kernel::ThreadGroup&, int signo) override {
+    tell({.kind = ControlMessage::Kind::kStopped, .value = signo});
+  }
+  void continued(kernel::ThreadGroup&) override { tell({.kind = ControlMessage::Kind::kContinued}); }
+  void killed(kernel::Task& task, std::string_view reason) override {
+    const bool memory = reason.find("memory") != reason.npos;
+    if (!memory) return;
+    violations_->record(&task, {.kind = report::Kind::kLimitMemory,
+                                .verdict = report::Verdict::kKilled,
+                                .error = Errno::kNoMem,
+                                .target = std::to_string(memory_->limit()),
+                                .detail = std::string(reason)});
+  }
+
+ private:
+  MaybeFailure make_memory();
+  MaybeFailure make_files();
+  MaybeFailure make_kernel();
+  MaybeFailure make_process();
+  Result<Ref<vfs::FdTable>> adopt_streams(const Ref<Credentials>& cred);
+  void finish(const kernel::Kernel::Exit& exit);
+  void tell(const ControlMessage& message) {
+    static_cast<void>(send_control(spec_.control_socket.get(), message));
+  }
+
+  BootSpec spec_;
+  std::unique_ptr<mm::MemoryFile> memory_;
+  std::unique_ptr<loader::VdsoPages> vdso_;
+  std::unique_ptr<CalibratedClock> clock_;
+  std::unique_ptr<policy::ViolationLog> violations_;
+  policy::Policy policy_;
+  std::unique_ptr<trace::Tracer> tracer_;
+  std::unique_ptr<StreamMeter> meter_;
+  vfs::AnonymousDevices devices_;
+  vfs::LockWaits lock_waits_;
+  std::unique_ptr<fs::DeviceFiles> special_files_;
+  Tree tree_;
+  std::unique_ptr<syscalls::Dispatcher> dispatcher_;
+  std::unique_ptr<loader::ProgramLoader> loader_;
+  std::unique_ptr<kernel::Kernel> kernel_;
+  Ref<kernel::ThreadGroup> process_;
+};
+
+Sandbox::~Sandbox() {
+  if (kernel_) kernel_->shutdown();
+}
+
+MaybeFailure Sandbox::make_memory() {
+  const uint64_t limit = spec_.limits.memory != 0 ? spec_.limits.memory : kDefaultMemory;
+  auto memory = mm::MemoryFile::create(std::move(spec_.memory), limit);
+  if (!memory.ok()) {
+    return cannot("map the memory file", memory.error(), "try a smaller --memory");
+  }
+  memory_ = std::move(*memory);
+  auto vdso = loader::VdsoPages::create(*memory_);
+  if (!vdso.ok()) return cannot("make the vDSO", vdso.error(), "try a larger --memory");
+  vdso_ = std::move(*vdso);
+  clock_ = std::make_unique<CalibratedClock>(vdso_->time_page());
+  return {};
+}
+
+MaybeFailure Sandbox::make_files() {
+  auto pipefs = vfs::AnonymousFileSystem::create("pipefs", devices_.allocate(), PIPEFS_MAGIC, *clock_);
+  special_files_ = std::make_unique<fs::DeviceFiles>(
+      fs::PipeSystem{std::move(pipefs), make_ref<fs::SpaceQuota>(fs::kPipeQuota)});
+  TreeResources resources{*memory_, *clock_, devices_, *special_files_, {}};
+  if (!spec_.mounts.empty()) {
+    std::vector<std::unique_ptr<gofer::Channel>> channels;
+    for (UniqueFd& fd : spec_.gofer_channels) {
+      channels.push_back(std::make_unique<gofer::PacketChannel>(std::move(fd)));
+    }
+    auto client = gofer::Client::connect(std::move(channels));
+    if (!client.ok()) return cannot("talk to the Gofer", client.error());
+    resources.gofer = make_ref<fs::P9Connection>(std::move(*client));
+  }
+  return build_tree(spec_, resources, tree_);
+}
+
+MaybeFailure Sandbox::make_kernel() {
+  policy_ = syscalls::build_policy(to_policy_rules(spec_.syscall_rules));
+  violations_ = std::make_unique<policy::ViolationLog>(std::move(spec_.report_socket), *clock_);
+  meter_ = std::make_unique<StreamMeter>(spec_.limits.output, *violations_);
+  if (spec_.trace_sink) {
+    tracer_ = std::make_unique<trace::Tracer>(std::move(spec_.trace_sink),
+                                              syscalls::groups_named(spec_.trace_group));
+  }
+  dispatcher_ = std::make_unique<syscalls::Dispatcher>(
+      syscalls::Services{*special_files_, lock_waits_, policy_, *violations_, tracer_.get()});
+  loader_ = std::make_unique<loader::ProgramLoader>(*vdso_);
+  kernel::KernelConfig config{*spec_.platform, *memory_, *dispatcher_, *loader_, *this, *clock_,
+                              tree_.mounts};
+  if (spec_.limits.processes != 0) config.max_tasks = spec_.limits.processes;
+  config.hostname = spec_.hostname;
+  auto kernel = kernel::Kernel::create(std::move(config));
+  if (!kernel.ok()) return cannot("create the kernel", kernel.error());
+  kernel_ = std::move(*kernel);
+  return {};
+}
+
+Result<Ref<vfs::FdTable>> Sandbox::adopt_streams(const Ref<Credentials>& cred) {
+  auto table = make_ref<vfs::FdTable>();
+  auto files = fs::HostFiles::create(devices_.allocate(), *spec_.streams.notifier, meter_.get());
+  vfs::Mount::Config config;
+  config.file_system = files;
+  const Ref<vfs::Mount> mount = vfs::Mount::create(std::move(config));
+  for (int fd = 0; fd < 3; fd++) {
+    const std::string& name = spec_.streams.names[static_cast<size_t>(fd)];
+    if (name.empty()) continue;  // the caller had it closed
+    auto file = TRY(files->adopt(mount, UniqueFd(fd), name, cred));
+    TRY(table->install(std::move(file), vfs::FdTable::OnExec::kKeep, 3, fd));
+  }
+  return table;
+}
+
+// The capabilities of the guest's root: those of a container (capabilities(7)); over the machine it
+// has none.
+CapSet root_capabilities() {
+  CapSet set;
+  for (const int cap : {CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FSETID, CAP_FOWNER, CAP_MKNOD, CAP_SETGID,
+                        CAP_SETUID, CAP_SETFCAP, CAP_SETPCAP, CAP_NET_BIND_SERVICE, CAP_SYS_CHROOT,
+                        CAP_KILL, CAP_AUDIT_WRITE}) {
+    set.bits |= uint64_t{1} << cap;
+  }
+  return set;
+}
+
+std::vector<std::pair<int, kernel::ResourceLimit>> process_limits(const BootLimits& limits) {
+  std::vector<std::pair<int, kernel::ResourceLimit>> out;
+  const auto add = [&](int resource, uint64_t value) {
+    if (value != 0) out.emplace_back(resource, kernel::ResourceLimit{value, value});
+  };
+  add(RLIMIT_NOFILE, limits.open_files);
+  add(RLIMIT_FSIZE, limits.file_size);
+  add(RLIMIT_NPROC, limits.processes);
+  add(RLIMIT_CPU, (limits.cpu_time_ns + kSecond - 1) / kSecond);
+  return out;
+}
+
+// Creates the target. What execve says about the program is the target's affair, not a failure of
+// ours, and goes over the control socket.
+MaybeFailure Sandbox::make_process() {
+  const Ref<Credentials> cred =
+      Credentials::create(spec_.uid, spec_.gid, spec_.groups, root_capabilities());
+  auto fds = adopt_streams(cred);
+  if (!fds.ok()) return cannot("adopt the standard streams", fds.error());
+  const vfs::Path root = tree_.mounts->root();
+  auto context = make_ref<vfs::FsContext>(root, root, 022);
+  vfs::Caller caller{*context, cred, *tree_.mounts, *special_files_};
+  const auto cwd = vfs::walk(caller, root, spec_.cwd, {.must_be_directory = true});
+  if (!cwd.ok()) return cannot("enter the working directory " + spec_.cwd, cwd.error());
+  context->set_cwd(*cwd);
+
+  kernel::ProcessSpec process;
+  process.program = {AT_FDCWD, spec_.program, 0, spec_.argv, spec_.env};
+  process.fds = std::move(*fds);
+  process.fs = std::move(context);
+  process.cred = cred;
+  process.limits = process_limits(spec_.limits);
+  auto created = kernel_->create_process(std::move(process));
+  if (created.ok()) {
+    if (const auto started = kernel_->start(**created); !started.ok()) {
+      return cannot("start the target", started.error());
+    }
+    process_ = std::move(*created);
+    tell({.kind = ControlMessage::Kind::kStarted, .value = process_->tgid});
+  } else {
+    tell({.kind = ControlMessage::Kind::kExecFailed, .value = static_cast<int>(created.error())});
+  }
+  return {};
+}
+
+MaybeFailure Sandbox::set_up() {
+  install_fault_handlers();
+  spec_.streams.notifier->start();
+  if (auto failure = make_memory()) return failure;
+  if (auto failure = make_files()) return failure;
+  if (auto failure = make_kernel()) return failure;
+  return make_process();
+}
+
+// Sends what the report needs to know, then the exit status: the last message.
+void Sandbox::finish(const kernel::Kernel::Exit& exit) {
+  kernel_->shutdown();
+  violations_->flush();
+  for (const Tree::Overlay& overlay : tree_.overlays) {
+    for (const auto& change : overlay.file_system->differences(kMaxChanges)) {
+      using Op = fs::OverlayFs::Difference::Op;
+      report::Change::Op op = report::Change::Op::kModified;
+      if (change.op == Op::kAdded) op = report::Change::Op::kAdded;
+      if (change.op == Op::kDeleted) op = report::Change::Op::kDeleted;
+      const std::string path = change.path.empty() ? overlay.target : overlay.target + "/" + change.path;
+      violations_->send_change({op, path});
+    }
+  }
+  tell({.kind = ControlMessage::Kind::kExited, .value = exit.status, .usage = exit.usage});
+}
+
+void Sandbox::serve() {
+  if (!process_) return;
+  const int control = spec_.control_socket.get();
+  std::jthread waiter([this, control] {
+    finish(kernel_->wait(*process_));
+    shutdown(control, SHUT_RD);  // ends the loop below
+  });
+  for (;;) {
+    const auto message = receive_control(control);
+    if (!message.ok()) break;
+    if (message->kind == ControlMessage::Kind::kSignal) kernel_->signal(*process_, message->value);
+    if (message->kind == ControlMessage::Kind::kKill) process_->exit_all(SIGKILL);
+  }
+  // The monitor is gone, or the target has ended: either way nothing may go on running.
+  process_->exit_all(SIGKILL);
+}
+
+}  // namespace
+
+HostStreams::HostStreams() = default;
+HostStreams::HostStreams(HostStreams&&) noexcept = default;
+HostStreams& HostStreams::operator=(HostStreams&&) noexcept = default;
+HostStreams::~HostStreams() = default;
+
+Result<HostStreams> prepare_streams(const std::array<bool, 3>& open) {
+  HostStreams streams;
+  streams.notifier = TRY(fs::FdNotifier::create());
+  for (int fd = 0; fd < 3; fd++) {
+    if (!open[static_cast<size_t>(fd)]) continue;
+    std::array<char, 256> target{};
+    const std::string link = "/proc/self/fd/" + std::to_string(fd);
+    const ssize_t n = readlink(link.c_str(), target.data(), target.size());
+    streams.names[static_cast<size_t>(fd)] =
+        n > 0 ? std::string(target.data(), static_cast<size_t>(n)) : "host:[" + std::to_string(fd) + "]";
+  }
+  return streams;
+}
+
+MaybeFailure check_syscall_rules(const std::vector<BootSyscallRule>& rules) {
+  return syscalls::check_rules(to_policy_rules(rules));
+}
+
+MaybeFailure run(BootSpec spec) {
+  Sandbox sandbox(std::move(spec));
+  if (auto failure = sandbox.set_up()) return failure;
+  sandbox.serve();
+  return {};
+}
+
+}  // namespace boxrun::sentry
