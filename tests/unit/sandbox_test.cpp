@@ -124,7 +124,7 @@ TEST_CASE("a sealed Sentry reads a file that the sealed Gofer opens for it") {
     const Result<gofer::RemoteFile> root = client.attach(std::to_string(spec.mounts[0].gofer_mount), 0);
     if (!root) return 1;
     const std::string_view names[] = {"file"};
-    const Result<gofer::WalkReply> reply = client.walk(root->fid.number(), names, O_RDONLY);
+    const Result<gofer::WalkReply> reply = client.walk(root->fid.number(), names, {.open_flags = O_RDONLY});
     if (!reply || reply->failure.error != Errno::kOk || !reply->opened.file) return 2;
     char text[16] = {};
     if (::pread(reply->opened.file.get(), text, sizeof text, 0) != 7) return 3;
