@@ -36,6 +36,7 @@ Json text_or_null(const std::string& text) {
 
 Json record_json(const Record& record, const std::string& home) {
   static constexpr const char* kVerdicts[] = {"denied", "logged", "killed"};
+  const Advice advice = advise(record, home);
   Json chain = Json::array();
   for (const Process& ancestor : record.chain) chain.push_back(process_json(ancestor));
   return {
@@ -53,7 +54,8 @@ Json record_json(const Record& record, const std::string& home) {
       {"first", timestamp(record.first_time)},
       {"count", record.count},
       {"rule", text_or_null(record.rule)},
-      {"allow", text_or_null(allowing_option(record, home))},
+      {"allow", text_or_null(advice.option)},
+      {"allow_caveat", text_or_null(advice.caveat)},
   };
 }
 

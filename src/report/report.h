@@ -41,9 +41,13 @@ struct Summary {
 std::string render_text(const Summary& summary, bool color);
 std::string render_json(const Summary& summary);
 
-// The command-line option that would have allowed what the record denied, shell-quoted; empty when
-// there is none. `home` as in Summary.
-std::string allowing_option(const Record& record, const std::string& home);
+// What would have allowed an attempt.
+struct Advice {
+  std::string option;  // of the command line, shell-quoted; empty where none would
+  std::string caveat;  // why it does not help after all; normally empty
+};
+// `home` as in Summary.
+Advice advise(const Record& record, const std::string& home);
 
 // Whether a violation at or above the threshold was recorded.
 bool reaches(const Summary& summary, FailOn threshold);

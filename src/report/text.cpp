@@ -118,6 +118,12 @@ std::string ending(const Summary& summary) {
   return fmt::format("boxrun failed after {:.2f} s: {}", seconds, escape_text(summary.failure));
 }
 
+std::string advice_line(const Advice& advice) {
+  if (advice.option.empty()) return fmt::format("        no option allows it: {}\n", advice.caveat);
+  if (advice.caveat.empty()) return fmt::format("        allow with: {}\n", advice.option);
+  return fmt::format("        allow with: {}  ({})\n", advice.option, advice.caveat);
+}
+
 std::string changes_line(const Summary& summary) {
   std::string line = "  changed:";
   const size_t shown = std::min(summary.changes.size(), kMostChanges);
@@ -152,9 +158,7 @@ std::string render_text(const Summary& summary, bool color) {
     out += fmt::format("  {}{}{}  {:<{}}  {:<{}}   {:<{}}   {}\n", begin,
                        severity_cell(record.severity), color ? "\033[0m" : "", rows[i].kind, kind,
                        rows[i].target, target, rows[i].result, result, rows[i].process);
-    if (const std::string option = allowing_option(record, summary.home); !option.empty()) {
-      out += fmt::format("        allow with: {}\n", option);
-    }
+    out += advice_line(advise(record, summary.home));
   }
   if (!summary.changes.empty()) out += changes_line(summary);
   if (summary.env_withheld != 0) {

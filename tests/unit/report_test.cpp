@@ -73,6 +73,7 @@ TEST_CASE("the text report, to the letter") {
       render_text(example(), false) ==
       R"(boxrun: 3 violations (1 high, 1 medium, 1 low); python3 exited 1 after 0.41 s  [ptrace, profile default]
   HIGH  net.connect   203.0.113.9:443 "api.example.org"   connect -> ENETUNREACH   python3[2]
+        allow with: --net allow --allow-host api.example.org:443  (not in this version)
   MED   file.read     ~/.aws/credentials (hidden)         openat -> ENOENT         python3[2]
         allow with: --ro ~/.aws/credentials
   LOW   syscall.deny  ptrace(PTRACE_ATTACH, 1)            -> EPERM                 python3[2]
@@ -225,7 +226,8 @@ TEST_CASE("the JSON report, to the letter") {
       "first": "2023-11-14T22:13:20.123Z",
       "count": 1,
       "rule": "default (built in):14",
-      "allow": "--ro ~/.aws/credentials"
+      "allow": "--ro ~/.aws/credentials",
+      "allow_caveat": null
     }
   ],
   "changes": [
@@ -240,6 +242,24 @@ TEST_CASE("the JSON report, to the letter") {
   }
 }
 )");
+}
+
+TEST_CASE("every kind of violation says what would allow it, or that nothing would") {
+  for (int i = 0; i <= static_cast<int>(kLastKind); ++i) {
+    const Record r = record(static_cast<Kind>(i), "/x", "", "bpf", Errno::kPerm);
+    const Advice advice = advise(r, "");
+    CHECK_MESSAGE((!advice.option.empty() || !advice.caveat.empty()), kind_name(r.kind));
+  }
+  Record unimplemented = record(Kind::kSyscallUnimplemented, "", "", "bpf", Errno::kNoSys);
+  unimplemented.call = "bpf(0x0, 0x0, 0x0)";
+  Summary summary = example();
+  summary.records = {unimplemented};
+  CHECK(render_text(summary, false)
+            .find("  LOW   syscall.unimplemented  bpf(0x0, 0x0, 0x0)   -> ENOSYS   "
+                  "python3[2]\n        no option allows it: this version does "
+                  "not implement the call\n") != std::string::npos);
+  CHECK(advise(record(Kind::kNetConnect, "[2001:db8::1]:80", "", "connect", Errno::kNetUnreach), "")
+            .option == "--net allow --allow-host '[2001:db8::1]:80'");
 }
 
 TEST_CASE("thresholds") {
