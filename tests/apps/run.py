@@ -51,7 +51,7 @@ class Runner:
         if self.options.identity == "restricted":
             words.append(str(self.options.fixtures / "restricted"))
         if not native:
-            words += [self.options.boxrun, "--platform", self.options.platform, "-q"] + self.options.boxrun_option + ["--"]
+            words += [self.options.boxrun, "--platform", self.options.platform, "--report-on", "never"] + self.options.boxrun_option + ["--"]
         return words + [INTERPRETERS[case.path.suffix], case.path.name]
 
     def run(self, case, base, native):

@@ -129,7 +129,7 @@ class Runner:
             words.append(str(self.options.restricted))
         if self.options.native:
             return words
-        words += [self.options.boxrun, "--platform", self.options.platform, "-q"]
+        words += [self.options.boxrun, "--platform", self.options.platform, "--report-on", "never"]
         if self.options.mode == "rw":
             words += ["--rw", work]
         # The build folder is no place that the default profile shows.
