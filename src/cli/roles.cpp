@@ -1,7 +1,9 @@
 #include "src/cli/roles.h"
 
+#include <malloc.h>
 #include <unistd.h>
 
+#include <climits>
 #include <string>
 #include <utility>
 
@@ -26,7 +28,9 @@ int report_failure(const ProcessStart& start, const Failure& failure) {
 }
 
 bool report_ready(const ProcessStart& start, std::string_view platform = {}) {
-  return host::send_start_message(start.start.get(), {std::nullopt, start.layers, std::string(platform)}).ok();
+  return host::send_start_message(start.start.get(),
+                                  {std::nullopt, start.layers, std::string(platform)})
+      .ok();
 }
 
 struct OpenedMounts {
@@ -66,9 +70,21 @@ bool acts_for_others(const ProcessStart& start) {
          host::has_capabilities(host::gofer_capabilities());
 }
 
+// glibc's malloc opens files, which no sealed process may: with more than eight arenas it counts
+// CPUs in sysfs (arena_get2), and before it gives the end of an arena back it reads
+// vm.overcommit_memory (check_may_shrink_heap). A few arenas that keep what they have do neither;
+// large blocks are mappings of their own and go back at once.
+void keep_malloc_from_opening_files() {
+  constexpr int kArenas = 4;
+  constexpr int kNeverTrim = INT_MAX;
+  ::mallopt(M_ARENA_MAX, kArenas);
+  ::mallopt(M_TRIM_THRESHOLD, kNeverTrim);
+}
+
 }  // namespace
 
 int gofer_role(const RunSpec& spec, ProcessStart start) {
+  keep_malloc_from_opening_files();
   host::release_standard_streams();
   // Before the Gofer shares out its descriptors.
   if (const Result<void> raised = host::set_resource_limits(); !raised) {
@@ -90,9 +106,8 @@ int gofer_role(const RunSpec& spec, ProcessStart start) {
   failure = host::confine_files(mounts.grants, start.layers);
   if (failure) return report_failure(start, *failure);
   const std::vector<host::FilterRow> rows = gofer->filter_rows();
-  host::Rights rights = {.kind = host::ProcessKind::kGofer,
-                         .filter_rows = rows,
-                         .parent_pidfd = start.parent.get()};
+  host::Rights rights = {
+      .kind = host::ProcessKind::kGofer, .filter_rows = rows, .parent_pidfd = start.parent.get()};
   if (for_others) rights.capabilities = host::gofer_capabilities();
   failure = host::drop_rights(rights, start.layers);
   if (!failure) failure = host::check_layers(host::ProcessKind::kGofer, start.layers);
@@ -120,8 +135,8 @@ MaybeFailure prepare_sentry(const RunSpec& spec, const std::array<bool, 3>& open
   if (!streams) return Failure{"look at the standard streams", "sentry", streams.error(), ""};
   boot.streams = std::move(streams).take();
   // A private tmpfs has huge pages; without a namespace the memory file is a memfd.
-  Result<UniqueFd> tmpfs = start.layers.has(host::Layer::kMountNamespace) ? host::make_private_tmpfs(0)
-                                                                          : Errno::kPerm;
+  Result<UniqueFd> tmpfs =
+      start.layers.has(host::Layer::kMountNamespace) ? host::make_private_tmpfs(0) : Errno::kPerm;
   Result<mm::MemoryFile::Backing> memory = mm::MemoryFile::make_backing(tmpfs ? tmpfs->get() : -1);
   if (!memory) return Failure{"make the memory file", "sentry", memory.error(), ""};
   boot.memory = std::move(memory).take();
@@ -132,20 +147,22 @@ MaybeFailure prepare_sentry(const RunSpec& spec, const std::array<bool, 3>& open
     return Failure{"become a child subreaper", "sentry", done.error(), ""};
   }
   Failure failure;
-  boot.platform = platform::create({.kind = spec.platform, .memory_file = boot.memory.file.get()}, failure);
+  boot.platform =
+      platform::create({.kind = spec.platform, .memory_file = boot.memory.file.get()}, failure);
   if (boot.platform == nullptr) return failure;
 
   const std::vector<host::FilterRow> rows = rows_of_platform(*boot.platform);
-  const host::Rights rights = {.kind = host::ProcessKind::kSentry,
-                               .filter_rows = rows,
-                               .parent_pidfd = start.parent.get()};
+  const host::Rights rights = {
+      .kind = host::ProcessKind::kSentry, .filter_rows = rows, .parent_pidfd = start.parent.get()};
   if (MaybeFailure refused = host::drop_rights(rights, start.layers)) return refused;
   return host::check_layers(host::ProcessKind::kSentry, start.layers);
 }
 
 }  // namespace
 
-int sentry_role(const RunSpec& spec, const KernelEntry& kernel, SentryExtras extras, ProcessStart start) {
+int sentry_role(const RunSpec& spec, const KernelEntry& kernel, SentryExtras extras,
+                ProcessStart start) {
+  keep_malloc_from_opening_files();
   sentry::BootSpec boot = boot_spec(spec);
   if (const MaybeFailure failure = prepare_sentry(spec, extras.streams, start, boot)) {
     return report_failure(start, *failure);
@@ -155,7 +172,8 @@ int sentry_role(const RunSpec& spec, const KernelEntry& kernel, SentryExtras ext
   boot.report_socket = std::move(start.report);
   boot.control_socket = std::move(start.control);
   if (!report_ready(start, boot.platform->name())) return kFailed;
-  if (const MaybeFailure failure = kernel.run(std::move(boot))) return report_failure(start, *failure);
+  if (const MaybeFailure failure = kernel.run(std::move(boot)))
+    return report_failure(start, *failure);
   return 0;
 }
 
