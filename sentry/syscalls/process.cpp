@@ -143,7 +143,7 @@ Result<uint64_t> sys_execve(Task& task, UserPath path, UserIn<uint64_t> argv,
 }
 
 Result<uint64_t> sys_exit(Task& task, Int status) {
-  task.exit((status.value & 0xff) << 8);
+  task.exit(status.value);
   return uint64_t{0};
 }
 Result<uint64_t> sys_exit_group(Task& task, Int status) {

@@ -54,13 +54,22 @@ bool is_realtime_policy(int policy) {
   return plain == SCHED_FIFO || plain == SCHED_RR;
 }
 
-// CPUs that the sandbox may use, as the Sentry itself found them at start.
+// CPUs that the sandbox may use. Asked of the Sentry's first thread: task threads are moved beside
+// their stubs. Not sysconf, which opens files.
 cpu_set_t sandbox_cpus() {
   cpu_set_t set;
   CPU_ZERO(&set);
-  const long online = sysconf(_SC_NPROCESSORS_ONLN);
-  for (long i = 0; i < std::min<long>(online, CPU_SETSIZE); i++) CPU_SET(static_cast<size_t>(i), &set);
+  if (::sched_getaffinity(::getpid(), sizeof set, &set) != 0) CPU_SET(0, &set);
   return set;
+}
+
+// Bytes of a mask that covers every CPU of the sandbox, in whole words as Linux counts them.
+size_t mask_bytes(const cpu_set_t& set) {
+  size_t last = 0;
+  for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+    if (CPU_ISSET(cpu, &set)) last = cpu;
+  }
+  return (last / 64 + 1) * 8;
 }
 
 }  // namespace
@@ -184,11 +193,9 @@ Result<uint64_t> sys_sched_rr_get_interval(Task& task, Pid pid, UserOut<timespec
 Result<uint64_t> sys_sched_getaffinity(Task& task, Pid pid, Unsigned size, UserOut<Bytes> mask) {
   TRY(find(task, pid.value));
   // A multiple of 8 that covers every possible CPU; more than that is not written.
-  if (size.value % 8 != 0 || size.value * 8ul < static_cast<uint64_t>(sysconf(_SC_NPROCESSORS_CONF))) {
-    return Errno::kInval;
-  }
   const cpu_set_t set = sandbox_cpus();
-  const size_t bytes = std::min<size_t>(size.value, 8);
+  const size_t bytes = mask_bytes(set);
+  if (size.value % 8 != 0 || size.value < bytes) return Errno::kInval;
   TRY(task.mm().copy_out(mask.addr, as_bytes_of(&set, bytes)));
   return bytes;
 }
