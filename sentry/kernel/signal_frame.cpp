@@ -187,6 +187,9 @@ Result<void> Task::push_signal_frame(const SigInfo& info, const SignalAction& ac
   registers.cs = kUserCs;
   registers.ss = kUserDs;
   registers.eflags &= ~(kDirection | kTrapFlag | kResume);
+  // A handler starts with the initial FPU state, control words included (arch/x86/kernel/signal.c:
+  // fpu__clear_user_states).
+  platform::initial_xstate(cpu_.xstate_for_write());
   if ((alt_stack_.flags & kAutoDisarm) != 0) alt_stack_ = {};
   return {};
 }
