@@ -82,7 +82,7 @@ Result<vfs::Attributes> TmpInode::attributes() {
     Lock lock(fs_.mutex_);
     out = attributes_;
   }
-  if (data_) {
+  if (data_ && type() == vfs::FileType::kRegular) {
     out.size = data_->size();
     out.blocks = data_->allocated() / 512;
   }

@@ -69,7 +69,8 @@ size_t MemoryManager::pin_into(Pinned& pinned, uint64_t addr, size_t size, Acces
 
 Result<Pinned> MemoryManager::pin(uint64_t addr, size_t size, Access access) {
   Pinned pinned;
-  if (!impl_->is_user_range(addr, size)) return Errno::kFault;
+  // Linux checks no address of an empty buffer: read(fd, NULL, 0) is fine.
+  if (size > 0 && !impl_->is_user_range(addr, size)) return Errno::kFault;
   size = std::min(size, kMaxRwCount);
   if (pin_into(pinned, addr, size, access) == 0 && size > 0) return Errno::kFault;
   return pinned;

@@ -128,6 +128,7 @@ Result<uint64_t> sys_prctl(Task& task, Command option, ULong arg2, ULong arg3, U
     case PR_GET_PDEATHSIG: return zero(task.mm().write(UserOut<int>{arg2.value}, task.pdeath_signal));
     case PR_SET_DUMPABLE: return set_dumpable(task, arg2.value);
     case PR_GET_DUMPABLE: return task.group().dumpable == Dumpable::kYes ? 1 : 0;
+    case PR_GET_SECCOMP: return 0;  // no filter of the guest's own
     case PR_SET_NAME: return set_name(task, arg2.value);
     case PR_GET_NAME: return get_name(task, arg2.value);
     case PR_SET_KEEPCAPS: return set_keep_caps(task, arg2.value);

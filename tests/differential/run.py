@@ -281,6 +281,7 @@ def main():
     parser.add_argument("--quiet", action="store_true", help="only failures and the closing line")
     options = parser.parse_args()
     options.guests = options.guests.resolve()
+    options.boxrun = options.boxrun and os.path.abspath(options.boxrun)
     if not options.native and not options.boxrun:
         parser.error("--native or --boxrun PATH")
     if options.identity == "root" and os.getuid() != 0:
