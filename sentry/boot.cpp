@@ -109,6 +109,7 @@ class Sandbox final : public kernel::KernelEvents {
   MaybeFailure make_memory();
   MaybeFailure make_files();
   MaybeFailure make_kernel();
+  Ref<vfs::Mount> memfd_mount();
   MaybeFailure make_process();
   Result<Ref<vfs::FdTable>> adopt_streams(const Ref<Credentials>& cred);
   void finish(const kernel::Kernel::Exit& exit);
@@ -169,6 +170,15 @@ MaybeFailure Sandbox::make_files() {
   return build_tree(spec_, resources, tree_);
 }
 
+// Memfds live in a tmpfs that nobody can walk to.
+Ref<vfs::Mount> Sandbox::memfd_mount() {
+  fs::TmpFs::Config config;
+  config.device = devices_.allocate();
+  vfs::Mount::Config mount;
+  mount.file_system = fs::TmpFs::create(config, *memory_, *clock_);
+  return vfs::Mount::create(std::move(mount));
+}
+
 MaybeFailure Sandbox::make_kernel() {
   policy_ = syscalls::build_policy(to_policy_rules(spec_.syscall_rules));
   violations_ = std::make_unique<policy::ViolationLog>(std::move(spec_.report_socket), *clock_);
@@ -178,7 +188,8 @@ MaybeFailure Sandbox::make_kernel() {
                                               syscalls::groups_named(spec_.trace_group));
   }
   dispatcher_ = std::make_unique<syscalls::Dispatcher>(
-      syscalls::Services{*special_files_, lock_waits_, policy_, *violations_, tracer_.get()});
+      syscalls::Services{*special_files_, lock_waits_, special_files_->pipes(), memfd_mount(),
+                         policy_, *violations_, tracer_.get()});
   loader_ = std::make_unique<loader::ProgramLoader>(*vdso_);
   kernel::KernelConfig config{*spec_.platform, *memory_, *dispatcher_, *loader_, *this, *clock_,
                               tree_.mounts};

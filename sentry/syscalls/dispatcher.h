@@ -2,6 +2,7 @@
 #include <array>
 #include <cstdint>
 
+#include "sentry/fs/pipe.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/syscalls/table.h"
 #include "sentry/vfs/caller.h"
@@ -21,6 +22,8 @@ namespace boxrun::syscalls {
 struct Services {
   vfs::SpecialFiles& special_files;
   vfs::LockWaits& lock_waits;
+  const fs::PipeSystem& pipes;
+  Ref<vfs::Mount> memfd_mount;  // of a TmpFs that is in no namespace
   const policy::Policy& policy;
   policy::ViolationLog& violations;
   trace::Tracer* tracer = nullptr;  // null: nobody traces

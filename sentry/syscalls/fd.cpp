@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "sentry/fs/mem_fd.h"
+#include "sentry/fs/pipe.h"
 #include "sentry/kernel/clone.h"
 #include "sentry/kernel/job_control.h"
 #include "sentry/kernel/signal_state.h"
@@ -174,6 +175,8 @@ Result<uint64_t> sys_fcntl(Task& task, Fd fd, Command command, ULong arg) {
     case F_GETSIG: return static_cast<uint64_t>(file->async_owner().signal);
     case F_GET_SEALS: return uint64_t{TRY(fs::seals_of(*file))};
     case F_ADD_SEALS: return zero(fs::add_seals(*file, static_cast<uint32_t>(arg.value)));
+    case F_GETPIPE_SZ: return uint64_t{TRY(fs::pipe_capacity(*file))};
+    case F_SETPIPE_SZ: return uint64_t{TRY(fs::set_pipe_capacity(*file, arg.value, task.cred()))};
     // Leases are for file servers: as on a file system without them.
     case F_SETLEASE:
     case F_GETLEASE:

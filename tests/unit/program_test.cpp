@@ -20,6 +20,7 @@
 #include "sentry/syscalls/dispatcher.h"
 #include "sentry/time/calibrated_clock.h"
 #include "sentry/trace/tracer.h"
+#include "sentry/vfs/anonymous.h"
 #include "sentry/vfs/fd_table.h"
 #include "sentry/vfs/operations.h"
 #include "tests/unit/test.h"
@@ -63,6 +64,8 @@ struct Machine {
   policy::Policy policy;
   NoDevices devices;
   vfs::LockWaits lock_waits;
+  fs::PipeSystem pipes;
+  Ref<vfs::Mount> memfds;
   Quiet events;
   std::unique_ptr<trace::Tracer> tracer;
   std::unique_ptr<syscalls::Dispatcher> dispatcher;
@@ -83,8 +86,11 @@ struct Machine {
     if (getenv("BOXRUN_TEST_TRACE") != nullptr) {
       tracer = std::make_unique<trace::Tracer>(UniqueFd(dup(2)), std::bitset<64>().set());
     }
+    pipes = {vfs::AnonymousFileSystem::create("pipefs", 7, 0, *clock),
+             make_ref<fs::SpaceQuota>(fs::kPipeQuota)};
+    memfds = vfs::Mount::create({.file_system = fs::TmpFs::create({.device = 6}, *memory, *clock)});
     dispatcher = std::make_unique<syscalls::Dispatcher>(
-        syscalls::Services{devices, lock_waits, policy, *violations, tracer.get()});
+        syscalls::Services{devices, lock_waits, pipes, memfds, policy, *violations, tracer.get()});
     loader = std::make_unique<loader::ProgramLoader>(*vdso);
     auto tmp = fs::TmpFs::create({.device = 5, .root_mode = 0755}, *memory, *clock);
     mounts = vfs::MountNamespace::create(vfs::Mount::create({.file_system = std::move(tmp)}));
