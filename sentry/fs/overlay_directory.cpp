@@ -236,8 +236,9 @@ Result<std::vector<OverlayInode::Listed>> OverlayInode::list() {
     request.flags = O_RDONLY | O_DIRECTORY;
     const auto directory = TRY(lower_->open(request));
     Collector collector(names);
+    uint64_t position = 0;
     do {
-      TRY(directory->read_directory(collector));
+      TRY(directory->read_directory_at(position, collector));
     } while (collector.take_added());
   }
   std::vector<std::pair<std::string, Ref<OverlayInode>>> own;

@@ -64,7 +64,8 @@ class OverlayFile final : public vfs::FileDescription {
   const Ref<vfs::FileDescription> lower_;  // null for files that only exist here
 };
 
-// An open directory shows the names that were there when it was opened, or rewound.
+// An open directory shows the names that were there when it was opened, or rewound. Iteration is
+// serialised by the position's lock.
 class OverlayDirectory final : public vfs::FileDescription {
  public:
   OverlayDirectory(const vfs::OpenRequest& request, Ref<OverlayInode> inode)
@@ -74,7 +75,6 @@ class OverlayDirectory final : public vfs::FileDescription {
 
  private:
   Result<void> do_iterate(uint64_t& position, vfs::DirectorySink& sink) override {
-    Lock lock(mutex_);
     if (position == 0 || !listed_) {
       names_ = TRY(overlay_.list());
       listed_ = true;
@@ -98,9 +98,8 @@ class OverlayDirectory final : public vfs::FileDescription {
   }
 
   OverlayInode& overlay_;
-  Mutex mutex_{Rank::kOverlayCopy};
-  std::vector<OverlayInode::Listed> names_ GUARDED_BY(mutex_);
-  bool listed_ GUARDED_BY(mutex_) = false;
+  std::vector<OverlayInode::Listed> names_;
+  bool listed_ = false;
 };
 
 }  // namespace

@@ -170,14 +170,18 @@ Result<void> FileDescription::allocate(int mode, uint64_t offset, uint64_t lengt
 }
 
 Result<void> FileDescription::read_directory(DirectorySink& sink) {
-  if (is_path()) return Errno::kBadF;
-  if (!inode_->is_directory()) return Errno::kNotDir;
   Lock lock(offset_mutex_);
-  if (path_.dentry && path_.dentry->unhashed()) return Errno::kNoEnt;
   uint64_t position = offset_;
-  TRY(do_iterate(position, sink));
+  TRY(read_directory_at(position, sink));
   offset_ = position;
   return {};
+}
+
+Result<void> FileDescription::read_directory_at(uint64_t& position, DirectorySink& sink) {
+  if (is_path()) return Errno::kBadF;
+  if (!inode_->is_directory()) return Errno::kNotDir;
+  if (path_.dentry && path_.dentry->unhashed()) return Errno::kNoEnt;
+  return do_iterate(position, sink);
 }
 
 Result<size_t> FileDescription::do_read(IoBuffers&, uint64_t) { return Errno::kInval; }

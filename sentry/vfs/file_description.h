@@ -101,6 +101,8 @@ class FileDescription : public RefCounted {
   // Fills `sink` from the position on. ENOTDIR; ENOENT once the directory has been removed. The
   // caller answers EINVAL when there was no room for the first entry.
   Result<void> read_directory(DirectorySink& sink) EXCLUDES(offset_mutex_);
+  // The same from a position that the caller keeps: for who reads a directory under locks of his own.
+  Result<void> read_directory_at(uint64_t& position, DirectorySink& sink);
 
   // --- readiness
   // Which of poll's events hold now. Files that never block are always readable and writable.
