@@ -1,0 +1,233 @@
+#!/usr/bin/env python3
+"""launch_main_test.py BOXRUN: signals, limits and sudden deaths, on the program itself.
+
+Registered three times: as whoever runs the tests, as an ordinary user, and with namespaces,
+capabilities and new privileges taken away. Ends only processes that it started.
+"""
+
+import os
+import pathlib
+import resource
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+BOXRUN = None
+BOUND = 30  # seconds that anything may take on a busy machine
+
+
+class Run:
+    """boxrun in the background, with pipes; `up()` waits for the target's first line."""
+
+    def __init__(self, *words, **settings):
+        self.process = subprocess.Popen(
+            [BOXRUN, *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd="/",
+            **settings,
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+
+    def up(self):
+        ready, _, _ = select.select([self.process.stdout], [], [], BOUND)
+        line = self.process.stdout.readline() if ready else ""
+        if line != "up\n":
+            raise AssertionError(f"the target did not come up: {line!r}")
+        return self
+
+    def end(self):
+        """(status, stderr). Its standard input stays open until it has ended by itself."""
+        self.process.wait(timeout=BOUND)
+        _, errors = self.process.communicate(timeout=BOUND)
+        return self.process.returncode, errors
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+
+def children(pid):
+    found = []
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        try:
+            found += [int(word) for word in (task / "children").read_text().split()]
+        except OSError:
+            pass
+    return found
+
+
+def name_of(pid):
+    return pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
+
+
+def family(pid):
+    """{"gofer": pid, "sentry": pid, "stubs": [pids]} of the boxrun with this pid."""
+    named = {name_of(child): child for child in children(pid)}
+    sentry = named["boxrun-sentry"]
+    return {"gofer": named["boxrun-gofer"], "sentry": sentry, "stubs": descendants(sentry)}
+
+
+def busiest(pids):
+    """The one that has computed most: the guest's, where others only serve it."""
+    time.sleep(0.2)
+
+    def ticks(pid):
+        return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11])
+
+    return max(pids, key=ticks)
+
+
+def descendants(pid):
+    found = []
+    for child in children(pid):
+        found += [child, *descendants(child)]
+    return found
+
+
+def all_gone(pids):
+    """Waits until none of the processes runs any more (a zombie of somebody else's does not)."""
+    def runs(pid):
+        try:
+            return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+        except OSError:
+            return False
+
+    deadline = time.monotonic() + BOUND
+    while time.monotonic() < deadline:
+        if not any(runs(pid) for pid in pids):
+            return True
+        time.sleep(0.01)
+    return False
+
+
+# Reaches for something hidden, says so, and waits for its standard input to end.
+VIOLATE_AND_WAIT = "true 2>/dev/null < /etc/shadow; echo up; read x"
+VIOLATE_AND_SPIN = "true 2>/dev/null < /etc/shadow; echo up; while :; do :; done"
+WAIT = "echo up; read x"
+
+
+class Ends(unittest.TestCase):
+    def status(self, *words, **settings):
+        return subprocess.run([BOXRUN, *words], cwd="/", stderr=subprocess.DEVNULL, timeout=BOUND, **settings).returncode
+
+    def test_the_status_is_the_targets(self):
+        self.assertEqual(self.status("sh", "-c", "exit 3"), 3)
+        self.assertEqual(self.status("sh", "-c", "kill -9 $$"), 137)
+        self.assertEqual(self.status("sh", "-c", "kill -SEGV $$"), 139)
+        self.assertEqual(self.status("no-such-command"), 127)
+        self.assertEqual(self.status("/etc/hostname"), 126)
+
+    def test_a_timeout_is_124(self):
+        self.assertEqual(self.status("--timeout", "200ms", "sleep", "1000"), 124)
+        obeys = "trap 'exit 9' TERM; echo up; while :; do sleep 1000 & wait; done"
+        self.assertEqual(self.status("--timeout", "200ms", "--kill-after", "100s", "sh", "-c", obeys, stdout=subprocess.DEVNULL), 124)
+        ignores = "trap '' TERM; sleep 1000"
+        self.assertEqual(self.status("--timeout", "200ms", "--kill-after", "100ms", "sh", "-c", ignores), 124)
+
+    def test_few_descriptors_are_enough(self):
+        def limit():
+            resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+
+        self.assertEqual(self.status("sh", "-c", "exit 4", preexec_fn=limit), 4)
+
+    def test_closed_streams_stay_closed(self):
+        for redirection in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
+            for command in ("echo hello", "cat"):
+                with self.subTest(redirection=redirection, command=command):
+                    def run(prefix):
+                        return subprocess.run(["sh", "-c", f"{prefix}{command} {redirection}"], cwd="/",
+                                              stdin=subprocess.DEVNULL, capture_output=True, timeout=BOUND)
+
+                    native, boxed = run(""), run(f"{BOXRUN} --report-on never ")
+                    self.assertEqual((native.returncode, native.stdout), (boxed.returncode, boxed.stdout))
+
+    def test_the_streams_are_the_callers_own(self):
+        with tempfile.TemporaryFile("w+") as out:
+            subprocess.run(["sh", "-c", f"echo a; {BOXRUN} echo b; echo c"], cwd="/", stdout=out, timeout=BOUND, check=True)
+            out.seek(0)
+            self.assertEqual(out.read(), "a\nb\nc\n")
+
+    def test_shared_descriptions_are_not_changed(self):
+        read_end, write_end = os.pipe()
+        self.status("echo", "hello", stdout=write_end)
+        self.assertTrue(os.get_blocking(write_end))
+        os.close(read_end)
+        os.close(write_end)
+
+
+class Signals(unittest.TestCase):
+    def test_they_reach_the_target(self):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1):
+            with self.subTest(signal=number), Run("sh", "-c", WAIT) as run:
+                run.up().signal(number)
+                self.assertEqual(run.end()[0], 128 + number)
+
+    def test_the_target_may_handle_them(self):
+        with Run("sh", "-c", "trap 'exit 42' USR2; echo up; read x; read x") as run:
+            run.up().signal(signal.SIGUSR2)
+            self.assertEqual(run.end()[0], 42)
+
+    def test_a_stop_stops_boxrun_too(self):
+        with Run("sh", "-c", WAIT) as run:
+            run.up().signal(signal.SIGTSTP)
+            _, status = os.waitpid(run.process.pid, os.WUNTRACED)
+            self.assertTrue(os.WIFSTOPPED(status))
+            run.signal(signal.SIGCONT)
+            run.signal(signal.SIGTERM)
+            self.assertEqual(run.end()[0], 128 + signal.SIGTERM)
+
+
+class Deaths(unittest.TestCase):
+    def kill_one(self, who, script=VIOLATE_AND_WAIT):
+        with Run("sh", "-c", script) as run:
+            members = family(run.up().process.pid)
+            everybody = [members["gofer"], members["sentry"], *members["stubs"]]
+            victim = busiest(members["stubs"]) if who == "stub" else members[who]
+            os.kill(victim, signal.SIGKILL)
+            status, errors = run.end()
+            self.assertTrue(all_gone(everybody))
+            return status, errors
+
+    def test_a_killed_gofer(self):
+        status, errors = self.kill_one("gofer")
+        self.assertEqual(status, 125)
+        self.assertIn("the gofer was killed by SIGKILL", errors)
+        self.assertIn("/etc/shadow", errors)
+
+    def test_a_killed_sentry(self):
+        status, errors = self.kill_one("sentry")
+        self.assertEqual(status, 125)
+        self.assertIn("the sentry was killed by SIGKILL", errors)
+        self.assertIn("/etc/shadow", errors)
+
+    def test_a_killed_stub(self):
+        # The guest's process ends as if it had been killed itself.
+        status, errors = self.kill_one("stub", VIOLATE_AND_SPIN)
+        self.assertEqual(status, 137)
+        self.assertIn("/etc/shadow", errors)
+
+    def test_a_killed_monitor(self):
+        with Run("sh", "-c", WAIT) as run:
+            members = family(run.up().process.pid)
+            run.signal(signal.SIGKILL)
+            self.assertTrue(all_gone([members["gofer"], members["sentry"], *members["stubs"]]))
+
+
+if __name__ == "__main__":
+    # As execvp has it, a folder of PATH that cannot be searched makes a missing command a forbidden one.
+    os.environ["PATH"] = "/usr/bin:/bin"
+    BOXRUN = os.path.abspath(sys.argv.pop(1))
+    unittest.main()
