@@ -95,7 +95,8 @@ Result<HostStat> stat_fd(int fd) {
     return last_error();
   }
   HostStat result;
-  result.id = {makedev(st.stx_dev_major, st.stx_dev_minor), st.stx_ino};
+  result.id = {makedev(st.stx_dev_major, st.stx_dev_minor), st.stx_ino, {}};
+  if ((st.stx_mask & STATX_BTIME) != 0) result.id.born = to_time(st.stx_btime);
   Attr& attr = result.attr;
   attr.valid = kAttrBasic | ((st.stx_mask & STATX_BTIME) != 0 ? kAttrBtime : 0);
   attr.qid.type = qid_type(st.stx_mode);

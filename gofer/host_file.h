@@ -16,10 +16,12 @@ namespace boxrun::gofer {
 // The one pathname that attribute calls are given, in read-only memory.
 extern const char kEmptyPath[1];
 
-// Which file a descriptor is. Equal ids are the same file.
+// Which file a descriptor is. Equal ids are the same file: inode numbers are used again, times of
+// birth (where the file system has them) are not.
 struct FileId {
   uint64_t dev = 0;
   uint64_t ino = 0;
+  Time born;
   bool operator==(const FileId&) const = default;
 };
 

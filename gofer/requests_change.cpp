@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <sys/fsuid.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <string>
@@ -189,8 +190,9 @@ Result<void> Requests::rename_name(Node& old_dir, std::string_view old_name, Nod
   }
   const Pin from = TRY(tree_.pin(old_dir));
   const Pin to = TRY(tree_.pin(new_dir));
-  if (renameat2(from.fd(), std::string(old_name).c_str(), to.fd(), std::string(new_name).c_str(),
-                flags) < 0) {
+  // glibc's renameat2(3) without flags is renameat(2), which the filter does not have.
+  if (syscall(SYS_renameat2, from.fd(), std::string(old_name).c_str(), to.fd(),
+              std::string(new_name).c_str(), flags) < 0) {
     return last_error();
   }
   exchange ? tree_.exchanged(old_dir, old_name, new_dir, new_name)

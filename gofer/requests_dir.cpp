@@ -100,7 +100,7 @@ Requests::Reply<Treaddir> Requests::handle(const Treaddir& m) {
     // The host's parent of a mount's root is nobody's business.
     const bool own = name == "." || (name == ".." && node.is_root());
     if (!is_dots(name) && tree_.hidden(node, name)) return true;
-    const FileId id{node.id().dev, own ? node.id().ino : entry.ino};
+    const FileId id{node.id().dev, own ? node.id().ino : entry.ino, {}};
     const DirEntry out{{qid_type_of_entry(entry.type), 0, tree_.qid_path(node.mount(), id)},
                        entry.offset,
                        entry.type,

@@ -56,6 +56,7 @@ struct ServedOptions {
   Dialect dialect = Dialect::kBoxrun;
   Limits limits{.held = 1000, .open = 1000, .fids = 10000};
   bool proc = true;
+  Owners owners = Owners::kOwn;
   // Puts another channel around the client's end.
   std::unique_ptr<Channel> (*wrap)(std::unique_ptr<Channel>) = nullptr;
 };
@@ -71,7 +72,7 @@ class Served {
     ProcFds proc = options.proc ? ProcFds::open_own() : ProcFds();
     session = std::make_unique<Session>(
         Tree::create(std::move(sources), std::move(proc), options.limits.held).value_or(nullptr),
-        options.limits, Owners::kOwn);
+        options.limits, options.owners);
     std::vector<std::unique_ptr<Channel>> ends;
     for (size_t i = 0; i < options.channels; i++) {
       ChannelPair pair = make_channel_pair().value_or({});
