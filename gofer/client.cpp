@@ -14,7 +14,8 @@ RemoteFid::~RemoteFid() {
 Client::Client(std::vector<std::unique_ptr<Channel>> channels) {
   const Lock lock(mutex_);
   for (std::unique_ptr<Channel>& channel : channels) {
-    lines_.push_back(std::make_unique<Line>());
+    // Not cleared: pages of buffers that are never used stay untouched.
+    lines_.push_back(std::make_unique_for_overwrite<Line>());
     lines_.back()->channel = std::move(channel);
   }
   // The first one is taken first: an idle client touches the buffers of one line only.

@@ -24,7 +24,7 @@ void Session::serve(Channel& channel) {
     const Lock lock(mutex_);
     channels_.push_back(&channel);
   }
-  const auto buffers = std::make_unique<Buffers>();
+  const auto buffers = std::make_unique_for_overwrite<Buffers>();
   FdList received, donated;
   for (;;) {
     const Result<size_t> size = channel.receive(buffers->in, received);
