@@ -29,7 +29,11 @@ Result<std::unique_ptr<Client>> Client::connect(std::vector<std::unique_ptr<Chan
                                                 Dialect wanted) {
   if (channels.empty()) return Errno::kInval;
   std::unique_ptr<Client> client(new Client(std::move(channels)));
-  TRY(client->negotiate(wanted));
+  const Result<void> negotiated = client->negotiate(wanted);
+  if (negotiated.ok()) return client;
+  if (wanted == Dialect::kPlain || client->dead()) return negotiated.error();
+  // version(5) has a server leave an unknown suffix away; diod answers with an error instead.
+  TRY(client->negotiate(Dialect::kPlain));
   return client;
 }
 
@@ -39,7 +43,6 @@ Result<void> Client::negotiate(Dialect wanted) {
   TRY(exchange.run());
   const Rversion reply = TRY(exchange.next<Rversion>());
   if (reply.msize < kMinMessage || reply.msize > kMaxMessage) return Errno::kProto;
-  msize_ = reply.msize;
   if (reply.version == kBatchVersion && wanted == Dialect::kBoxrun) {
     dialect_ = Dialect::kBoxrun;
   } else if (reply.version == kPlainVersion) {
@@ -47,6 +50,7 @@ Result<void> Client::negotiate(Dialect wanted) {
   } else {
     return Errno::kProto;
   }
+  msize_ = reply.msize;
   return {};
 }
 
