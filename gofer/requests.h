@@ -25,6 +25,7 @@ class Requests {
   Outcome batch(const Frame& frame);
   Outcome one(const Frame& frame);
   Outcome extension(const Frame& frame);
+  Outcome no_authentication(const Frame& frame);
   template <class Request>
   Outcome answer(const Frame& frame);
   Outcome fail(uint16_t tag, Errno error);
@@ -34,7 +35,6 @@ class Requests {
 
   // server.cpp
   Reply<Tversion> handle(const Tversion& m);
-  Reply<Tauth> handle(const Tauth& m);
   Reply<Tflush> handle(const Tflush& m);
   Reply<Tas> handle(const Tas& m);
   // requests_walk.cpp

@@ -72,6 +72,13 @@ Requests::Outcome Requests::batch(const Frame& frame) {
   return Outcome::kAnswered;
 }
 
+// Who may attach was decided when the channel was made. An error of 0 is how diod's server says
+// that it wants no authentication; its clients take any other for a refusal.
+Requests::Outcome Requests::no_authentication(const Frame& frame) {
+  if (!decode<Tauth>(frame).ok()) return Outcome::kMalformed;
+  return encode(out_, frame.tag, Rlerror{0}) ? Outcome::kFailed : Outcome::kMalformed;
+}
+
 template <class Request>
 Requests::Outcome Requests::answer(const Frame& frame) {
   const Result<Request> request = decode<Request>(frame);
@@ -98,7 +105,7 @@ Requests::Outcome Requests::one(const Frame& frame) {
     case Type::kTversion:
       return answer<Tversion>(frame);
     case Type::kTauth:
-      return answer<Tauth>(frame);
+      return no_authentication(frame);
     case Type::kTflush:
       return answer<Tflush>(frame);
     case Type::kTattach:
@@ -195,9 +202,6 @@ Requests::Reply<Tversion> Requests::handle(const Tversion& m) {
   session_.reset(dialect, msize);
   return Rversion{msize, answer};
 }
-
-// Who may attach was decided when the channel was made.
-Requests::Reply<Tauth> Requests::handle(const Tauth&) { return Errno::kOpNotSupp; }
 
 // A channel's requests are answered one after the other: what is flushed has been answered.
 Requests::Reply<Tflush> Requests::handle(const Tflush&) { return Tflush::Reply{}; }
