@@ -1,6 +1,8 @@
 // What the ptrace platform promises against a hostile guest and an unkind host.
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/seccomp.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -341,4 +343,81 @@ TEST_CASE("range sets join, cut and list their parts") {
   CHECK(set.parts({12, 20}) == std::vector<Range>{{12, 15}, {18, 20}});
   set.remove({0, 100});
   CHECK(set.empty());
+}
+
+namespace {
+
+// What any sealed process may do, beside the rows that the platform asks for.
+constexpr int kBaseCalls[] = {SYS_futex, SYS_mmap, SYS_munmap, SYS_mprotect, SYS_madvise, SYS_brk, SYS_clone, SYS_clone3, SYS_rt_sigprocmask,
+                              SYS_exit, SYS_exit_group, SYS_write, SYS_gettid, SYS_rseq, SYS_set_robust_list, SYS_close, SYS_rt_sigreturn, SYS_clock_gettime,
+                              SYS_sched_getaffinity, SYS_getrandom, SYS_prlimit64};
+
+void seal(const Platform& platform) {
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct none[2]{};
+  ::syscall(SYS_capset, &header, none);
+  ::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+  ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  std::vector<sock_filter> f = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr))};
+  const auto allow = [&f](int number) {
+    f.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<unsigned>(number), 0, 1));
+    f.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
+  };
+  for (const int number : kBaseCalls) allow(number);
+  for (const HostSyscall& row : platform.host_syscalls()) allow(row.number);
+  f.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS));
+  const sock_fprog program{static_cast<unsigned short>(f.size()), f.data()};
+  if (::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) ::_exit(3);
+}
+
+// Everything that a kernel does with a platform after start-up.
+bool work(Platform& platform, const TestMemory& memory, int host_file) {
+  auto space = platform.new_address_space(nullptr);
+  if (!space.ok() || !map_program(**space, memory).ok()) return false;
+  GuestThread t(platform, **space);
+  t.start(guest_load, 0x20000000);
+  if (t.run().why != Why::kFault) return false;
+  const Op map = Op::map({0x20000000, 0x20001000}, host_file, 0, Prot::kRead);
+  if (!t.space->apply({&map, 1}).ok() || t.run().why != Why::kSyscall) return false;
+  auto child = platform.new_address_space(space->get());
+  if (!child.ok()) return false;
+  bool ok = false;
+  std::thread([&] {
+    GuestThread c(platform, **child);
+    c.start(guest_spin);
+    std::thread poke([&c] { c.context->interrupt(); });
+    ok = c.run().why == Why::kInterrupted;
+    poke.join();
+    auto next = platform.new_address_space(nullptr);
+    ok = ok && next.ok() && map_program(**next, memory).ok();
+    c.space = next->get();
+    c.start(guest_syscall);
+    for (int i = 0; i < 100; i++) ok = ok && c.run_with(0).why == Why::kSyscall;
+    c.context.reset();
+  }).join();
+  std::this_thread::sleep_for(20ms);  // the placement thread lets go
+  return ok;
+}
+
+}  // namespace
+
+TEST_CASE("a sealed Sentry needs no system call that the platform did not ask for") {
+  const pid_t sentry = ::fork();
+  if (sentry == 0) {
+    TestMemory memory;
+    UniqueFd file(::memfd_create("host file", MFD_CLOEXEC));
+    (void)!::ftruncate(file.get(), kPageSize);
+    std::string reason;
+    std::unique_ptr<Platform> platform = make_platform("ptrace", memory.fd(), reason);
+    if (platform == nullptr) ::_exit(2);
+    seal(*platform);
+    ::_exit(work(*platform, memory, file.get()) ? 0 : 1);
+  }
+  int status = 0;
+  ::waitpid(sentry, &status, 0);
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 2) {
+    MESSAGE("SKIPPED: no ptrace here");
+    return;
+  }
+  CHECK(status == 0);
 }
