@@ -160,15 +160,19 @@ Result<int64_t> Seed::request(uint32_t what, uint32_t argument, int fd) {
     std::memcpy(CMSG_DATA(c), &fd, sizeof fd);
   }
   Lock lock(mutex_);
-  if (TRY(host_result(::sendmsg(socket_.get(), &message, MSG_NOSIGNAL))) != sizeof request) {
-    return Errno::kIo;
-  }
+  // A seed that failed at its start has left its last words in the socket.
+  ssize_t sent;
+  do {
+    sent = ::sendmsg(socket_.get(), &message, MSG_NOSIGNAL);
+  } while (sent < 0 && errno == EINTR);
+  if (sent < 0 && errno != EPIPE && errno != ECONNRESET) return last_error();
   for (;;) {
     int64_t reply = 0;
     const ssize_t n = ::recv(socket_.get(), &reply, sizeof reply, 0);
     if (n == sizeof reply) return reply;
     if (n >= 0) return Errno::kSrch;
-    if (errno != EINTR && errno != EAGAIN) return last_error();
+    if (errno == EINTR || errno == ECONNRESET) continue;  // the latter is reported once
+    if (errno != EAGAIN) return last_error();
     siginfo_t info{};
     // WNOWAIT: the destructor reaps.
     if (::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT | __WALL) != 0 ||
