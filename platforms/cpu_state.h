@@ -8,14 +8,14 @@
 namespace boxrun::platform {
 
 // The architecture a system call was made for: what AUDIT_ARCH_* says on Linux.
-enum class Arch : uint8_t { kX86_64, kI386, kX32 };
+enum class Arch : uint8_t { kX86_64, kI386, kX32 };  // NOLINT(readability-identifier-naming)
 
 // x86-64 general registers in the order of struct user_regs_struct (sys/user.h).
 struct Registers {
   uint64_t r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi, orig_rax;
   uint64_t rip, cs, eflags, rsp, ss, fs_base, gs_base, ds, es, fs, gs;
 };
-static_assert(sizeof(Registers) == 27 * 8);
+static_assert(sizeof(Registers) == 27 * sizeof(uint64_t));
 
 // Where registers come from while a guest thread is stopped. Implemented by each Context.
 class RegisterSource {

@@ -10,7 +10,8 @@ std::string ptrace_remedy(const StubError& error) {
   switch (error.error) {
     case Errno::kPerm:
     case Errno::kAcces:
-      return "let this process trace its own children: kernel.yama.ptrace_scope must be 0 or 1, and "
+      return "let this process trace its own children: kernel.yama.ptrace_scope must be 0 or 1, "
+             "and "
              "a container's seccomp profile must allow ptrace";
     case Errno::kNoSys:
     case Errno::kIo:

@@ -50,8 +50,8 @@ struct Op {
   Kind kind;
   Range guest;
   Prot prot = Prot::kNone;  // kMap, kProtect
-  int host_fd = -1;         // kMap: the memory file or a donated host file, shared mapping; borrowed
-  uint64_t offset = 0;      // kMap: of the first page in host_fd
+  int host_fd = -1;     // kMap: the memory file or a donated host file, shared mapping; borrowed
+  uint64_t offset = 0;  // kMap: of the first page in host_fd
 
   static Op map(Range guest, int host_fd, uint64_t offset, Prot prot) {
     return {Kind::kMap, guest, prot, host_fd, offset};

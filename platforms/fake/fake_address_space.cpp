@@ -89,7 +89,8 @@ Result<void> FakeAddressSpace::map(const Op& op) {
 Result<void> FakeAddressSpace::protect(const Op& op) {
   split(op.guest.start);
   split(op.guest.end);
-  for (auto it = pieces_.lower_bound(op.guest.start); it != pieces_.end() && it->first < op.guest.end; ++it) {
+  for (auto it = pieces_.lower_bound(op.guest.start);
+       it != pieces_.end() && it->first < op.guest.end; ++it) {
     if (has(op.prot, Prot::kWrite)) TRY(it->second.memory->make_writable());
     it->second.prot = op.prot;
   }
@@ -106,7 +107,8 @@ std::optional<FakeAddressSpace::Miss> FakeAddressSpace::access(
     --it;
     const Piece& piece = it->second;
     // x86 without protection keys: whatever is accessible at all can be read.
-    const bool allowed = access == Access::kWrite ? has(piece.prot, Prot::kWrite) : piece.prot != Prot::kNone;
+    const bool allowed =
+        access == Access::kWrite ? has(piece.prot, Prot::kWrite) : piece.prot != Prot::kNone;
     if (addr >= piece.end || !allowed) return Miss{addr, false};
     const size_t here = std::min<uint64_t>(size, piece.end - addr);
     const size_t done = use(piece.memory->data() + piece.offset + (addr - it->first), here);

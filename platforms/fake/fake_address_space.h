@@ -14,7 +14,7 @@ namespace boxrun::platform {
 class FakeAddressSpace final : public AddressSpace {
  public:
   FakeAddressSpace();
-  explicit FakeAddressSpace(FakeAddressSpace& like);
+  FakeAddressSpace(FakeAddressSpace& like);  // the same mappings
   ~FakeAddressSpace() override;
 
   Result<void> apply(std::span<const Op> ops) override;
@@ -26,7 +26,7 @@ class FakeAddressSpace final : public AddressSpace {
   // Calls `use` with the host memory behind [addr, addr + size), piece by piece; it returns how
   // many bytes could be touched. Stops at the first byte that is not there or not allowed.
   std::optional<Miss> access(uint64_t addr, size_t size, Access access,
-                                const std::function<size_t(std::byte*, size_t)>& use);
+                             const std::function<size_t(std::byte*, size_t)>& use);
 
  private:
   // One host mapping, shared by the pieces of it that several address spaces still have.

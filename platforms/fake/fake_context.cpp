@@ -48,7 +48,8 @@ void FakeContext::write_back(CpuState& cpu) {
 Stop FakeContext::report(const Stop& stop, CpuState& cpu) {
   if (stop.why == Why::kSyscall) {
     const Registers& r = registers_;
-    cpu.stopped_in_syscall(*this, r.orig_rax, {r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9}, r.rip, r.rsp);
+    cpu.stopped_in_syscall(*this, r.orig_rax, {r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9}, r.rip,
+                           r.rsp);
   } else {
     cpu.stopped(*this);
   }
@@ -85,7 +86,8 @@ size_t FakeContext::strand_count() {
 size_t FakeContext::strand_at(uint64_t ip, uint64_t distance) {
   Lock lock(mutex_);
   for (size_t i = 0; i < strands_.size(); i++) {
-    if (strands_[i]->suspension - distance == ip && (distance == 0 || strands_[i]->in_syscall)) return i;
+    if (strands_[i]->suspension - distance == ip && (distance == 0 || strands_[i]->in_syscall))
+      return i;
   }
   return strands_.size();
 }
@@ -196,6 +198,8 @@ void FakeContext::unwind_from(size_t first) {
 }
 
 void FakeContext::fetch_registers(Registers& out) { out = registers_; }
-void FakeContext::fetch_xstate(std::span<std::byte> out) { std::ranges::copy(xstate_, out.begin()); }
+void FakeContext::fetch_xstate(std::span<std::byte> out) {
+  std::ranges::copy(xstate_, out.begin());
+}
 
 }  // namespace boxrun::platform

@@ -21,8 +21,8 @@ class FakeContext final : public Context, private RegisterSource {
   void interrupt() override;
 
   // --- for FakeGuest, on a lambda's thread
-  // Hands `stop` to run() and returns when the guest is to go on behind it.
-  void stop(const Stop& stop, uint64_t suspension);
+  // Hands `at` to run() and returns when the guest is to go on behind it.
+  void stop(const Stop& at, uint64_t suspension);
   // The same with a new place.
   void stop(const Stop& at) { stop(at, platform_.new_suspension()); }
   void take_interrupt();
@@ -37,10 +37,10 @@ class FakeContext final : public Context, private RegisterSource {
   // One lambda and its thread.
   struct Strand {
     std::thread thread;
-    uint64_t suspension = 0;       // where it is suspended
-    bool in_syscall = false;       // by a system call: it can be issued again
-    Arch arch = Arch::kX86_64;     // of that call
-    bool runs = false;             // its turn
+    uint64_t suspension = 0;    // where it is suspended
+    bool in_syscall = false;    // by a system call: it can be issued again
+    Arch arch = Arch::kX86_64;  // of that call
+    bool runs = false;          // its turn
     bool unwinding = false;
     bool returned = false;
     CondVar turn;

@@ -43,8 +43,7 @@ FakePlatform::Program FakePlatform::program_at(uint64_t ip) {
 
 Result<std::unique_ptr<AddressSpace>> FakePlatform::new_address_space(AddressSpace* like) {
   if (like == nullptr) return std::unique_ptr<AddressSpace>(new FakeAddressSpace());
-  return std::unique_ptr<AddressSpace>(
-      new FakeAddressSpace(static_cast<FakeAddressSpace&>(*like)));
+  return std::unique_ptr<AddressSpace>(new FakeAddressSpace(static_cast<FakeAddressSpace&>(*like)));
 }
 
 Result<std::unique_ptr<Context>> FakePlatform::new_context() {
@@ -52,7 +51,7 @@ Result<std::unique_ptr<Context>> FakePlatform::new_context() {
 }
 
 int64_t FakeGuest::issue(Arch arch, uint64_t number, std::array<uint64_t, 6> args,
-                         std::function<void(FakeGuest&)> child) {
+                         const std::function<void(FakeGuest&)>& child) {
   context_.take_interrupt();
   Registers& r = context_.registers();
   r.rax = r.orig_rax = number;
@@ -63,7 +62,7 @@ int64_t FakeGuest::issue(Arch arch, uint64_t number, std::array<uint64_t, 6> arg
   r.r8 = args[4];
   r.r9 = args[5];
   const uint64_t suspension = context_.platform().new_suspension();
-  if (child) context_.platform().add_child(suspension, std::move(child));
+  if (child) context_.platform().add_child(suspension, child);
   context_.stop({.why = Why::kSyscall, .arch = arch}, suspension);
   return static_cast<int64_t>(r.rax);
 }

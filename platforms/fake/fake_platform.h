@@ -50,8 +50,9 @@ class FakeGuest {
   }
   // As syscall(), for calls that return a second time in another Context, which then runs `child`.
   template <class... Args>
-  int64_t syscall_for_child(std::function<void(FakeGuest&)> child, uint64_t number, Args... args) {
-    return issue(Arch::kX86_64, number, {register_value(args)...}, std::move(child));
+  int64_t syscall_for_child(const std::function<void(FakeGuest&)>& child, uint64_t number,
+                            Args... args) {
+    return issue(Arch::kX86_64, number, {register_value(args)...}, child);
   }
   int64_t syscall_as(Arch arch, uint64_t number, std::array<uint64_t, 6> args) {
     return issue(arch, number, args, nullptr);
@@ -102,7 +103,7 @@ class FakeGuest {
     return static_cast<uint64_t>(value);
   }
   int64_t issue(Arch arch, uint64_t number, std::array<uint64_t, 6> args,
-                std::function<void(FakeGuest&)> child);
+                const std::function<void(FakeGuest&)>& child);
   // `use` touches one piece of host memory and says how much of it was there.
   void access(uint64_t addr, size_t size, Access access,
               const std::function<size_t(std::byte*, size_t)>& use);

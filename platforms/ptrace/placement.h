@@ -49,12 +49,12 @@ class Placement {
 
     Placement& placement_;
     const pid_t host_thread_;
-    pid_t stub_thread_ = 0;             // placement_.mutex_ for writing
-    std::atomic<uint32_t> turns_{0};    // written by the host thread
-    std::atomic<bool> pinned_{false};   // placement_.mutex_ for writing
-    int cpu_ = -1;                      // placement_.mutex_; where, while pinned
-    uint32_t seen_turns_ = 0;           // placement_.mutex_; turns_ at the last tick
-    int short_turns_ = 0;               // in a row, while not pinned; host thread only
+    pid_t stub_thread_ = 0;            // placement_.mutex_ for writing
+    std::atomic<uint32_t> turns_{0};   // written by the host thread
+    std::atomic<bool> pinned_{false};  // placement_.mutex_ for writing
+    int cpu_ = -1;                     // placement_.mutex_; where, while pinned
+    uint32_t seen_turns_ = 0;          // placement_.mutex_; turns_ at the last tick
+    int short_turns_ = 0;              // in a row, while not pinned; host thread only
     std::chrono::steady_clock::time_point began_;
   };
 

@@ -146,7 +146,10 @@ Result<std::optional<Stop>> PtraceContext::signal(int signo, CpuState& cpu) {
       stop = {.why = Why::kFault, .signo = signo, .code = info.si_code, .addr = stop.addr};
       if (TRY(thread_->ip()) == stop.addr) stop.access = Access::kExecute;
       break;
-    case SIGBUS: case SIGFPE: case SIGILL: case SIGTRAP:
+    case SIGBUS:
+    case SIGFPE:
+    case SIGILL:
+    case SIGTRAP:
       break;
     default:
       return std::optional<Stop>();

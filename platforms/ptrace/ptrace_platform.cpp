@@ -27,7 +27,7 @@ uint64_t lowest_user_address() {
 
 // Every stop of a stub would otherwise send a SIGCHLD to the Sentry.
 void silence_child_stops() {
-  struct sigaction action{};
+  struct sigaction action {};
   action.sa_handler = SIG_DFL;
   action.sa_flags = SA_NOCLDSTOP;
   ::sigaction(SIGCHLD, &action, nullptr);

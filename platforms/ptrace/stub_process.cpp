@@ -16,7 +16,8 @@ void wait_for_end(pid_t process) {
 }
 
 uint64_t host_prot(Prot prot) {
-  static_assert(static_cast<int>(Prot::kRead) == PROT_READ && static_cast<int>(Prot::kWrite) == PROT_WRITE &&
+  static_assert(static_cast<int>(Prot::kRead) == PROT_READ &&
+                static_cast<int>(Prot::kWrite) == PROT_WRITE &&
                 static_cast<int>(Prot::kExec) == PROT_EXEC);
   return static_cast<uint64_t>(prot);
 }
@@ -30,7 +31,8 @@ Stubs::~Stubs() {
 void Stubs::bury(pid_t process) {
   Lock lock(mutex_);
   dying_.push_back(process);
-  std::erase_if(dying_, [](pid_t p) { return ::wait4(p, nullptr, __WALL | WNOHANG, nullptr) != 0; });
+  std::erase_if(dying_,
+                [](pid_t p) { return ::wait4(p, nullptr, __WALL | WNOHANG, nullptr) != 0; });
 }
 
 StubProcess::~StubProcess() {
@@ -42,7 +44,8 @@ StubProcess::~StubProcess() {
 void StubProcess::kill() { ::kill(leader_, SIGKILL); }
 
 Result<StubThread*> StubProcess::executor(std::optional<StubThread>& leader) {
-  if (auto it = attached_.find(std::this_thread::get_id()); it != attached_.end()) return it->second;
+  if (auto it = attached_.find(std::this_thread::get_id()); it != attached_.end())
+    return it->second;
   leader.emplace(stubs_.seed->layout(), leader_, leader_);
   TRY(leader->seize());
   return &*leader;
@@ -72,8 +75,9 @@ Result<void> StubProcess::apply(std::span<const Op> ops) {
           planning = file.error();
           break;
         }
-        calls.push_back({SYS_mmap, {start, op.guest.size(), host_prot(op.prot), kGuestMapFlags,
-                                    static_cast<uint64_t>(file->number()), op.offset}});
+        calls.push_back({SYS_mmap,
+                         {start, op.guest.size(), host_prot(op.prot), kGuestMapFlags,
+                          static_cast<uint64_t>(file->number()), op.offset}});
         files.push_back(std::move(file).take());
         if (planned) planned->add(op.guest);
         break;
@@ -101,7 +105,8 @@ Result<void> StubProcess::apply(std::span<const Op> ops) {
   return result;
 }
 
-Result<void> StubProcess::run_calls(StubThread& thread, std::span<const StubCall> calls, size_t& done) {
+Result<void> StubProcess::run_calls(StubThread& thread, std::span<const StubCall> calls,
+                                    size_t& done) {
   if (calls.size() == 1) {
     TRY(thread.call(calls[0]));
     done = 1;

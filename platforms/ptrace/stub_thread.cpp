@@ -187,7 +187,11 @@ Result<Registers> StubThread::run_stub(Registers registers, const char* from, co
         if (now.rip == end) return now;
         break;
       }
-      case SIGSEGV: case SIGBUS: case SIGFPE: case SIGILL: case SIGSYS:
+      case SIGSEGV:
+      case SIGBUS:
+      case SIGFPE:
+      case SIGILL:
+      case SIGSYS:
         // Stub text does none of these. Whatever was done to it, the process is lost.
         ::kill(process_, SIGKILL);
         break;

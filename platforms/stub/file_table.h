@@ -23,7 +23,8 @@ class FileTable {
   // Keeps one descriptor in the stubs' table while it is being mapped.
   class Use {
    public:
-    Use(Use&& other) noexcept : table_(std::exchange(other.table_, nullptr)), number_(other.number_) {}
+    Use(Use&& other) noexcept
+        : table_(std::exchange(other.table_, nullptr)), number_(other.number_) {}
     Use& operator=(Use&&) = delete;
     ~Use();
     int number() const { return number_; }

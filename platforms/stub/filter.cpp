@@ -41,7 +41,7 @@ class Assembler {
     skip_unless_equal(static_cast<uint32_t>(number), static_cast<uint8_t>(left));
     for (const Exactly& a : args) {
       for (const size_t half : {size_t{0}, size_t{4}}) {
-        load(offsetof(seccomp_data, args) + a.arg * 8 + half);
+        load(offsetof(seccomp_data, args) + size_t{a.arg} * 8 + half);
         left -= 2;
         // To the reload behind the verdict.
         skip_unless_equal(static_cast<uint32_t>(a.value >> (half * 8)),

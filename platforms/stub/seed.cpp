@@ -20,7 +20,8 @@ namespace boxrun::platform {
 namespace {
 
 static_assert(kGuestMapFlags == (MAP_SHARED | MAP_FIXED | MAP_NORESERVE));
-static_assert(sizeof(msghdr) == sizeof SeedPage::message && sizeof(iovec) == sizeof SeedPage::pieces);
+static_assert(sizeof(msghdr) == sizeof SeedPage::message &&
+              sizeof(iovec) == sizeof SeedPage::pieces);
 static_assert(CMSG_SPACE(sizeof(int)) == sizeof SeedPage::control);
 static_assert(offsetof(msghdr, msg_controllen) == 40);  // stub_text.S
 
@@ -132,7 +133,8 @@ std::unique_ptr<Seed> Seed::create(int memory_file, StubError& error) {
   const Result<int64_t> answer = seed->request(kSeedPing, 0, -1);
   if (!answer.ok()) return fail("start the first stub", answer.error());
   if (const uint64_t a = static_cast<uint64_t>(*answer); a != 0) {
-    return fail(seed_step_name(static_cast<SeedStep>(a >> 32)), from_host(static_cast<int>(a & 0xffff)));
+    return fail(seed_step_name(static_cast<SeedStep>(a >> 32)),
+                from_host(static_cast<int>(a & 0xffff)));
   }
   return seed;
 }
@@ -175,7 +177,8 @@ Result<int64_t> Seed::request(uint32_t what, uint32_t argument, int fd) {
     if (errno != EAGAIN) return last_error();
     siginfo_t info{};
     // WNOWAIT: the destructor reaps.
-    if (::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT | __WALL) != 0 ||
+    if (::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT | __WALL) !=
+            0 ||
         info.si_pid == pid_) {
       return Errno::kSrch;
     }

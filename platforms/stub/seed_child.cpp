@@ -106,7 +106,8 @@ void drop_privileges(const SeedChild& plan) {
   if (::syscall(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
     fail(kStubSocketFd, SeedStep::kPrivileges);
   }
-  // Speculation stays as the host has it: without the flag, kernels before 5.16 slow the guest down.
+  // Speculation stays as the host has it: without the flag, kernels before 5.16 slow the guest
+  // down.
   if (::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW,
                 &plan.filter) != 0) {
     fail(kStubSocketFd, SeedStep::kFilter);
@@ -114,9 +115,10 @@ void drop_privileges(const SeedChild& plan) {
 }
 
 [[noreturn]] void enter_stub_text(const SeedChild& plan) {
-  const uint64_t values[] = {plan.below,      plan.above, plan.above_size,
-                             plan.message,    plan.request, plan.descriptor,
-                             plan.reply,      static_cast<uint64_t>(plan.sentry), plan.page, plan.entry};
+  const uint64_t values[] = {
+      plan.below,   plan.above,      plan.above_size, plan.message,
+      plan.request, plan.descriptor, plan.reply,      static_cast<uint64_t>(plan.sentry),
+      plan.page,    plan.entry};
   asm volatile(
       "mov 0(%0), %%rsi\n mov 8(%0), %%r8\n mov 16(%0), %%r9\n mov 24(%0), %%rbx\n"
       "mov 40(%0), %%r13\n mov 48(%0), %%r14\n mov 56(%0), %%r12\n mov 64(%0), %%r15\n"

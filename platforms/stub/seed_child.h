@@ -1,6 +1,6 @@
-// What the forked seed does before it jumps into stub text. It runs on a copy of the Sentry's memory
-// after a raw clone: it may not allocate, lock or use anything else that belongs to a C library,
-// and its file is compiled without sanitizers.
+// What the forked seed does before it jumps into stub text. It runs on a copy of the Sentry's
+// memory after a raw clone: it may not allocate, lock or use anything else that belongs to a C
+// library, and its file is compiled without sanitizers.
 #pragma once
 #include <linux/filter.h>
 #include <sys/types.h>
@@ -11,7 +11,14 @@
 namespace boxrun::platform {
 
 enum class SeedStep : uint32_t {
-  kStart, kSession, kDescriptors, kThreadState, kLimits, kCapabilities, kPrivileges, kFilter,
+  kStart,
+  kSession,
+  kDescriptors,
+  kThreadState,
+  kLimits,
+  kCapabilities,
+  kPrivileges,
+  kFilter,
 };
 const char* seed_step_name(SeedStep step);
 

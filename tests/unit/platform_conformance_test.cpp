@@ -134,7 +134,8 @@ TEST_CASE("an operation that the host refuses names its error and leaves earlier
     m.memory.set_word(kOtherOffset, 9);
     const Op ops[] = {
         map_page(kFarAddress, m.memory, kOtherOffset, Prot::kRead),
-        Op::map({kFarAddress + kPageSize, kFarAddress + 2 * kPageSize}, read_only.get(), 0, kReadWrite),
+        Op::map({kFarAddress + kPageSize, kFarAddress + 2 * kPageSize}, read_only.get(), 0,
+                kReadWrite),
     };
     CHECK(m.space->apply(ops).error() == Errno::kAcces);
     t.start(guest_load, kFarAddress);
@@ -211,7 +212,8 @@ TEST_CASE("a change of mappings is seen by all guest threads, whoever makes it")
     });
     const auto wait_for = [&seen](uint64_t value) {
       const auto deadline = std::chrono::steady_clock::now() + 10s;
-      while (seen.load() != value && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+      while (seen.load() != value && std::chrono::steady_clock::now() < deadline)
+        std::this_thread::yield();
       CHECK(seen.load() == value);
     };
     wait_for(1);
@@ -242,7 +244,8 @@ TEST_CASE("after a withdrawal no guest thread can write to the page") {
     });
     while (context.load() == nullptr) std::this_thread::yield();
     const Range page{kDataAddress, kDataAddress + kPageSize};
-    const Op withdrawals[] = {Op::unmap(page), Op::protect(page, Prot::kRead), Op::protect(page, Prot::kNone),
+    const Op withdrawals[] = {Op::unmap(page), Op::protect(page, Prot::kRead),
+                              Op::protect(page, Prot::kNone),
                               map_page(kDataAddress, m.memory, kOtherOffset, kReadWrite)};
     for (int round = 0; round < 60; round++) {
       REQUIRE(apply(space, map_page(kDataAddress, m.memory, kDataOffset, kReadWrite)).ok());
@@ -281,7 +284,8 @@ TEST_CASE("a forked address space has the same mappings and its own life") {
       REQUIRE(c.run().why == Why::kSyscall);
       CHECK(c.cpu.syscall_arg(0) == 10);
       // Two operations: the list page of the child is its own, too.
-      const Op ops[] = {map_page(kDataAddress, m.memory, kOtherOffset, Prot::kRead), Op::unmap(kFarPage)};
+      const Op ops[] = {map_page(kDataAddress, m.memory, kOtherOffset, Prot::kRead),
+                        Op::unmap(kFarPage)};
       REQUIRE(c.space->apply(ops).ok());
       REQUIRE(c.run().why == Why::kSyscall);
       CHECK(c.cpu.syscall_arg(0) == 20);

@@ -34,7 +34,8 @@ struct FakeMachine {
   }
   Stop run() { return context->run(*space, cpu); }
   void map_data() {
-    const Op op = Op::map({kDataAddress, kDataAddress + kPageSize}, memory.fd(), kDataOffset, kReadWrite);
+    const Op op =
+        Op::map({kDataAddress, kDataAddress + kPageSize}, memory.fd(), kDataOffset, kReadWrite);
     REQUIRE(space->apply({&op, 1}).ok());
   }
 };
@@ -72,7 +73,8 @@ TEST_CASE("fake: a signal handler runs over the interrupted lambda and returns t
     guest.syscall(1000, handled);
   });
   m.map_data();
-  m.platform.add_program(kHandler, [&](FakeGuest& guest) { handled = static_cast<int>(guest.registers().rdi); });
+  m.platform.add_program(
+      kHandler, [&](FakeGuest& guest) { handled = static_cast<int>(guest.registers().rdi); });
   m.platform.add_program(kRestorer, [](FakeGuest& guest) { guest.syscall(SYS_rt_sigreturn); });
   for (int round = 0; round < 3; round++) {
     if (round == 0) REQUIRE(m.run().why == Why::kSyscall);
@@ -95,7 +97,8 @@ TEST_CASE("fake: a signal handler runs over the interrupted lambda and returns t
 
 TEST_CASE("fake: a forked Context runs the child's lambda on a copy of the memory map") {
   FakeMachine m([](FakeGuest& guest) {
-    const int64_t r = guest.syscall_for_child([](FakeGuest& child) { child.syscall(1001, child.registers().rax); }, SYS_fork);
+    const int64_t r = guest.syscall_for_child(
+        [](FakeGuest& child) { child.syscall(1001, child.registers().rax); }, SYS_fork);
     guest.syscall(1000, r);
   });
   m.map_data();

@@ -32,7 +32,9 @@ void on_ptrace(const std::function<void(Machine&)>& body) {
   });
 }
 
-pid_t leader_of(AddressSpace& space) { return static_cast<PtraceAddressSpace&>(space).process()->leader(); }
+pid_t leader_of(AddressSpace& space) {
+  return static_cast<PtraceAddressSpace&>(space).process()->leader();
+}
 
 std::string read_file(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
@@ -44,7 +46,8 @@ std::string read_file(const std::string& path) {
 std::string status_line(pid_t pid, const std::string& key) {
   std::istringstream in(read_file("/proc/" + std::to_string(pid) + "/status"));
   for (std::string line; std::getline(in, line);) {
-    if (line.starts_with(key + ":")) return line.substr(line.find_first_not_of(" \t", key.size() + 1));
+    if (line.starts_with(key + ":"))
+      return line.substr(line.find_first_not_of(" \t", key.size() + 1));
   }
   return "";
 }
@@ -146,7 +149,8 @@ TEST_CASE("a stub holds nothing of the Sentry and no rights") {
     CHECK(read_file(proc + "/cmdline").empty());
     CHECK(status_line(stub, "NoNewPrivs") == "1");
     CHECK(status_line(stub, "Seccomp") == "2");
-    for (const char* set : {"CapInh", "CapPrm", "CapEff", "CapAmb"}) CHECK(status_line(stub, set) == "0000000000000000");
+    for (const char* set : {"CapInh", "CapPrm", "CapEff", "CapAmb"})
+      CHECK(status_line(stub, set) == "0000000000000000");
     CHECK(::getsid(stub) != ::getsid(0));
     std::set<std::string> fds;
     DIR* dir = ::opendir((proc + "/fd").c_str());
@@ -160,8 +164,9 @@ TEST_CASE("a stub holds nothing of the Sentry and no rights") {
 TEST_CASE("the stub filter allows its own calls and kills the stub for every other") {
   // A fork of this test installs the filter and makes one call: the exit status tells.
   const StubLayout layout{0x7ffffffef000};
-  const std::set<int> allowed = {SYS_mmap, SYS_munmap, SYS_mprotect, SYS_pause, SYS_clone, SYS_prctl, SYS_getppid,
-                                 SYS_exit, SYS_exit_group, SYS_recvmsg, SYS_sendto, SYS_close};
+  const std::set<int> allowed = {SYS_mmap,       SYS_munmap,  SYS_mprotect, SYS_pause,
+                                 SYS_clone,      SYS_prctl,   SYS_getppid,  SYS_exit,
+                                 SYS_exit_group, SYS_recvmsg, SYS_sendto,   SYS_close};
   std::vector<sock_filter> filter = stub_filter(layout);
   const sock_fprog program{static_cast<unsigned short>(filter.size()), filter.data()};
   const auto outcome = [&](long number, uint64_t a0, uint64_t a1, uint64_t a3) {
@@ -195,8 +200,9 @@ TEST_CASE("the stub filter allows its own calls and kills the stub for every oth
   CHECK_FALSE(passes(SYS_prctl, PR_SET_PDEATHSIG, 0, 0));
   CHECK_FALSE(passes(SYS_prctl, PR_SET_DUMPABLE, 1, 0));
   CHECK_FALSE(passes(SYS_clone, SIGCHLD, 0, 0));
-  CHECK_FALSE(passes(SYS_clone, 0x10000000, 0, 0));                            // CLONE_NEWUSER
-  CHECK_FALSE(passes(SYS_clone, kCloneProcess | (uint64_t{1} << 32), 0, 0));  // the upper half counts
+  CHECK_FALSE(passes(SYS_clone, 0x10000000, 0, 0));  // CLONE_NEWUSER
+  CHECK_FALSE(
+      passes(SYS_clone, kCloneProcess | (uint64_t{1} << 32), 0, 0));  // the upper half counts
   CHECK_FALSE(passes(SYS_recvmsg, 0, 0x1000, 0));
   CHECK_FALSE(passes(SYS_sendto, 1, layout.seed_page(), 0));
   CHECK_FALSE(passes(0x40000000 | SYS_getppid, 0, 0, 0));  // x32
@@ -278,7 +284,8 @@ TEST_CASE("signals of other processes do not reach the guest") {
     t.start(guest_syscall);
     REQUIRE(t.run().why == Why::kSyscall);
     const pid_t stub = leader_of(*m.space);
-    for (const int signo : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGSEGV, SIGTRAP, SIGCHLD, SIGSTOP, SIGCONT, kDoorbell}) {
+    for (const int signo : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGSEGV, SIGTRAP, SIGCHLD, SIGSTOP,
+                            SIGCONT, kDoorbell}) {
       CAPTURE(signo);
       ::kill(stub, signo);
       CHECK(t.run_with(77).why == Why::kSyscall);
@@ -350,9 +357,27 @@ TEST_CASE("range sets join, cut and list their parts") {
 namespace {
 
 // What any sealed process may do, beside the rows that the platform asks for.
-constexpr int kBaseCalls[] = {SYS_futex, SYS_mmap, SYS_munmap, SYS_mprotect, SYS_madvise, SYS_brk, SYS_clone, SYS_clone3, SYS_rt_sigprocmask,
-                              SYS_exit, SYS_exit_group, SYS_write, SYS_gettid, SYS_rseq, SYS_set_robust_list, SYS_close, SYS_rt_sigreturn, SYS_clock_gettime,
-                              SYS_sched_getaffinity, SYS_getrandom, SYS_prlimit64};
+constexpr int kBaseCalls[] = {SYS_futex,
+                              SYS_mmap,
+                              SYS_munmap,
+                              SYS_mprotect,
+                              SYS_madvise,
+                              SYS_brk,
+                              SYS_clone,
+                              SYS_clone3,
+                              SYS_rt_sigprocmask,
+                              SYS_exit,
+                              SYS_exit_group,
+                              SYS_write,
+                              SYS_gettid,
+                              SYS_rseq,
+                              SYS_set_robust_list,
+                              SYS_close,
+                              SYS_rt_sigreturn,
+                              SYS_clock_gettime,
+                              SYS_sched_getaffinity,
+                              SYS_getrandom,
+                              SYS_prlimit64};
 
 void seal(const Platform& platform) {
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};

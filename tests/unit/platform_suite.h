@@ -63,7 +63,8 @@ inline std::unique_ptr<Platform> make_platform(const std::string& kind, int memo
   }
   StubError error;
   std::unique_ptr<Platform> platform = PtracePlatform::create(memory_file, error);
-  if (platform == nullptr) reason = std::string(error.step) + ": " + std::string(errno_name(error.error));
+  if (platform == nullptr)
+    reason = std::string(error.step) + ": " + std::string(errno_name(error.error));
   return platform;
 }
 

@@ -283,6 +283,9 @@ TEST_CASE("registers that no program could have are made harmless") {
     survives([](Registers& r) { r.rip = 0xffff'ffff'8100'0000; });
     survives([](Registers& r) { r.eflags = UINT64_MAX; });
     survives([](Registers& r) { r.rsp = UINT64_MAX; });
-    survives([](Registers& r) { r.orig_rax = 0; r.rax = static_cast<uint64_t>(-512); });
+    survives([](Registers& r) {
+      r.orig_rax = 0;
+      r.rax = static_cast<uint64_t>(-512);
+    });
   });
 }
