@@ -161,9 +161,8 @@ Result<size_t> FileData::write(IoBuffers& from, Write& where) {
   if (where.offset >= limit) return Errno::kFBig;
   uint64_t end = where.offset + std::min<uint64_t>(from.remaining(), limit - where.offset);
   if ((seals_ & F_SEAL_GROW) != 0 && end > size_) {
-    // mm/shmem.c: shmem_write_begin refuses every page that would make the file longer.
-    if (page_down(where.offset) >= size_) return Errno::kPerm;
-    end = std::min(end, size_);
+    // mm/shmem.c: shmem_write_begin refuses the page whose part would make the file longer.
+    end = page_down(size_);
     if (end <= where.offset) return Errno::kPerm;
   }
   const Result<void> filled = fill_locked(pages_of({where.offset, end}));

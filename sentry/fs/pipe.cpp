@@ -17,8 +17,9 @@ namespace {
 
 constexpr size_t kSmallCapacity = 2 * kPipeBuf;  // PIPE_MIN_DEF_BUFFERS: when the quota is used up
 
-// What both ends share. Linux counts pages; here bytes count, and a packet counts as a page, which
-// makes the same writes fit.
+// What both ends share. As in Linux, room is counted in pages: a write goes into pages of its own,
+// but for an odd end that still fits into the last page. So the same writes fit, and in the same
+// parts.
 class Pipe final : public RefCounted {
  public:
   Pipe(const PipeSystem& system, bool is_fifo)
@@ -51,17 +52,17 @@ class Pipe final : public RefCounted {
   Result<size_t> resize(uint64_t bytes, const Credentials& who) EXCLUDES(mutex_);
 
  private:
-  // A run of bytes that one read may cross (ordinary), or must not (a packet).
+  // One page's worth of bytes.
   struct Segment {
+    size_t offset;  // of the first unread byte in the page
     size_t length;
-    bool packet;
+    bool packet;  // read alone, and never added to
   };
-  size_t used_locked() const REQUIRES(mutex_) { return stream_bytes_ + packets_ * kPipeBuf; }
-  size_t room_locked() const REQUIRES(mutex_) {
-    return capacity_ - std::min(capacity_, used_locked());
-  }
+  size_t pages_locked() const REQUIRES(mutex_) { return capacity_ / kPipeBuf; }
+  bool full_locked() const REQUIRES(mutex_) { return segments_.size() >= pages_locked(); }
   void grow_locked(size_t bytes) REQUIRES(mutex_);
-  Result<size_t> put_locked(IoBuffers& from, size_t size, bool packet) REQUIRES(mutex_);
+  Result<void> append_locked(IoBuffers& from, bool packets) REQUIRES(mutex_);
+  Result<size_t> put_locked(IoBuffers& from, size_t size) REQUIRES(mutex_);
   Result<size_t> get_locked(IoBuffers& to, size_t size) REQUIRES(mutex_);
   void drop_locked(size_t size) REQUIRES(mutex_);
 
@@ -77,7 +78,6 @@ class Pipe final : public RefCounted {
   size_t ring_size_ GUARDED_BY(mutex_) = 0, start_ GUARDED_BY(mutex_) = 0;
   size_t length_ GUARDED_BY(mutex_) = 0;
   std::deque<Segment> segments_ GUARDED_BY(mutex_);
-  size_t stream_bytes_ GUARDED_BY(mutex_) = 0, packets_ GUARDED_BY(mutex_) = 0;
   int readers_ GUARDED_BY(mutex_) = 0, writers_ GUARDED_BY(mutex_) = 0;
   uint64_t readers_ever_ GUARDED_BY(mutex_) = 0, writers_ever_ GUARDED_BY(mutex_) = 0;
   bool dead_ GUARDED_BY(mutex_) = false;
@@ -145,7 +145,8 @@ void Pipe::grow_locked(size_t bytes) {
   start_ = 0;
 }
 
-Result<size_t> Pipe::put_locked(IoBuffers& from, size_t size, bool packet) {
+// Copies `size` bytes behind the others, or as many as can be read.
+Result<size_t> Pipe::put_locked(IoBuffers& from, size_t size) {
   grow_locked(length_ + size);
   size_t done = 0;
   while (done < size) {
@@ -157,43 +158,35 @@ Result<size_t> Pipe::put_locked(IoBuffers& from, size_t size, bool packet) {
     if (!taken.ok() || *taken < piece) break;
   }
   length_ += done;
-  if (packet) {
-    segments_.push_back({done, true});
-    packets_++;
-  } else {
-    stream_bytes_ += done;
-    if (segments_.empty() || segments_.back().packet) segments_.push_back({0, false});
-    segments_.back().length += done;
-  }
   return done;
+}
+
+// fs/pipe.c: pipe_write.
+Result<void> Pipe::append_locked(IoBuffers& from, bool packets) {
+  const size_t odd = from.remaining() % kPipeBuf;
+  if (odd != 0 && !segments_.empty() && !segments_.back().packet) {
+    Segment& last = segments_.back();
+    if (last.offset + last.length + odd <= kPipeBuf) last.length += TRY(put_locked(from, odd));
+  }
+  while (!from.empty() && !full_locked()) {
+    const size_t size = std::min(from.remaining(), kPipeBuf);
+    const size_t done = TRY(put_locked(from, size));
+    segments_.push_back({0, done, packets});
+    if (done < size) break;
+  }
+  return {};
 }
 
 Result<size_t> Pipe::write(IoBuffers& from, bool packets) {
   const size_t asked = from.remaining();
   if (asked == 0) return size_t{0};
-  size_t done = 0;
   Errno error = Errno::kOk;
   {
     Lock lock(mutex_);
     if (readers_ == 0) return Errno::kPipe;
-    if (packets) {
-      // pipe(2), O_DIRECT: larger writes become several packets.
-      while (!from.empty() && room_locked() >= kPipeBuf) {
-        const Result<size_t> put = put_locked(from, std::min(from.remaining(), kPipeBuf), true);
-        error = put.error();
-        if (!put.ok()) break;
-        done += *put;
-      }
-    } else {
-      const size_t room = room_locked();
-      const size_t size = std::min(asked, room);
-      if (size > 0 && (asked > kPipeBuf || size == asked)) {
-        const Result<size_t> put = put_locked(from, size, false);
-        error = put.error();
-        done = put.ok() ? *put : 0;
-      }
-    }
+    error = append_locked(from, packets).error();
   }
+  const size_t done = asked - from.remaining();
   if (done == 0) return error != Errno::kOk ? error : Errno::kAgain;
   queue_.notify(kReadable);
   return done;
@@ -217,11 +210,9 @@ void Pipe::drop_locked(size_t size) {
   Segment& first = segments_.front();
   start_ = (start_ + size) & (ring_size_ - 1);
   length_ -= size;
+  first.offset += size;
   first.length -= size;
-  if (!first.packet) stream_bytes_ -= size;
-  if (first.length > 0) return;
-  if (first.packet) packets_--;
-  segments_.pop_front();
+  if (first.length == 0) segments_.pop_front();
 }
 
 Result<size_t> Pipe::read(IoBuffers& to) {
@@ -257,7 +248,7 @@ Events Pipe::ready(int flags, uint64_t writers_seen) {
     if (writers_ == 0 && writers_ever_ != writers_seen) events |= kHangup;
   }
   if (writes(flags)) {
-    if (room_locked() >= kPipeBuf) events |= kWritable;
+    if (!full_locked()) events |= kWritable;
     if (readers_ == 0) events |= kError;
   }
   return events;
@@ -282,7 +273,7 @@ Result<size_t> Pipe::resize(uint64_t bytes, const Credentials& who) {
       // More than this is more of our memory than we give away, capability or not.
       return who.has_capability(CAP_SYS_RESOURCE) ? Errno::kNoMem : Errno::kPerm;
     }
-    if (wanted < used_locked()) return Errno::kBusy;
+    if (wanted / kPipeBuf < segments_.size()) return Errno::kBusy;
     if (wanted > charged_) {
       if (!quota_->charge(wanted - charged_).ok()) return Errno::kPerm;
     } else {

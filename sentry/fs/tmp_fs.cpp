@@ -128,6 +128,7 @@ Result<Ref<TmpInode>> TmpFs::make_unnamed(const vfs::NewNode& node,
   Ref<FileData> data = make_ref<FileData>(memory_, quota_, std::move(identity), linux_seals);
   inodes_.fetch_add(1, std::memory_order_relaxed);
   Ref<TmpInode> inode = adopt_ref(new TmpInode(*this, node, ino, std::move(data)));
+  inode->shares_lock();
   inode->attributes_.nlink = 0;
   return inode;
 }
@@ -191,6 +192,7 @@ Result<Ref<vfs::Inode>> TmpInode::create_unnamed(const vfs::NewNode& node) {
   Lock lock(fs_.mutex_);
   TRY(check_alive_locked());
   Ref<TmpInode> made = TRY(fs_.make_locked(node));
+  made->shares_lock();
   made->attributes_.nlink = 0;
   made->linkable_ = node.linkable;
   return Ref<vfs::Inode>(std::move(made));
@@ -202,6 +204,7 @@ Result<Ref<vfs::Inode>> TmpInode::create_unnamed(const vfs::NewNode& node) {
 Result<void> TmpInode::link(std::string_view name, vfs::Inode& target) {
   auto& inode = static_cast<TmpInode&>(target);
   Lock lock(fs_.mutex_);
+  inode.shares_lock();
   TRY(check_alive_locked());
   if (inode.attributes_.nlink == 0 && !inode.linkable_) return Errno::kNoEnt;
   if (inode.attributes_.nlink >= kMaxLinks) return Errno::kMLink;
@@ -221,6 +224,7 @@ Result<void> TmpInode::unlink(std::string_view name, vfs::Inode& victim) {
   auto& inode = static_cast<TmpInode&>(victim);
   Ref<TmpInode> gone;  // dropped after the lock
   Lock lock(fs_.mutex_);
+  inode.shares_lock();
   if (entries_->find(name) != &inode) return Errno::kNoEnt;
   gone = entries_->remove(name);
   entries_changed_locked(-1);
@@ -233,6 +237,7 @@ Result<void> TmpInode::rmdir(std::string_view name, vfs::Inode& victim) {
   auto& inode = static_cast<TmpInode&>(victim);
   Ref<TmpInode> gone;
   Lock lock(fs_.mutex_);
+  inode.shares_lock();
   if (entries_->find(name) != &inode) return Errno::kNoEnt;
   if (!inode.entries_->empty()) return Errno::kNotEmpty;
   gone = entries_->remove(name);
@@ -245,6 +250,8 @@ Result<void> TmpInode::rmdir(std::string_view name, vfs::Inode& victim) {
 
 void TmpInode::exchange_locked(std::string_view old_name, TmpInode& moved, TmpInode& target,
                                std::string_view new_name, TmpInode& other) {
+  target.shares_lock();
+  other.shares_lock();
   const Ref<TmpInode> a = entries_->replace(old_name, Ref<TmpInode>(&other));
   const Ref<TmpInode> b = target.entries_->replace(new_name, Ref<TmpInode>(&moved));
   attributes_.nlink += (other.is_directory() ? 1 : 0) - (moved.is_directory() ? 1 : 0);
@@ -252,58 +259,66 @@ void TmpInode::exchange_locked(std::string_view old_name, TmpInode& moved, TmpIn
   other.attributes_.ctime = fs_.clock_.realtime();
 }
 
+// `moved` takes the place of `replaced`, or a new one. Returns what nobody names any more.
+Ref<TmpInode> TmpInode::move_locked(std::string_view old_name, TmpInode& moved, TmpInode& target,
+                                    std::string_view new_name, TmpInode* replaced) {
+  target.shares_lock();
+  Ref<TmpInode> inode = entries_->remove(old_name);
+  Ref<TmpInode> gone;
+  if (replaced == nullptr) {
+    target.entries_->add(new_name, std::move(inode));
+    target.entries_changed_locked(1);
+  } else {
+    replaced->shares_lock();
+    gone = target.entries_->replace(new_name, std::move(inode));
+    const bool directory = replaced->is_directory();
+    if (directory) target.attributes_.nlink--;
+    replaced->attributes_.nlink = directory ? 0 : replaced->attributes_.nlink - 1;
+    if (replaced->attributes_.nlink > 0) fs_.inodes_.fetch_sub(1, std::memory_order_relaxed);
+    replaced->attributes_.ctime = fs_.clock_.realtime();
+  }
+  if (moved.is_directory()) {
+    attributes_.nlink--;
+    target.attributes_.nlink++;
+  }
+  entries_changed_locked(-1);
+  return gone;
+}
+
 Result<void> TmpInode::rename(std::string_view old_name, vfs::Inode& moved_inode,
                               vfs::Inode& new_dir, std::string_view new_name,
                               vfs::Inode* replaced_inode, uint32_t flags) {
   auto& moved = static_cast<TmpInode&>(moved_inode);
+  auto& target = static_cast<TmpInode&>(new_dir);
   auto* replaced = static_cast<TmpInode*>(replaced_inode);
-  Ref<TmpInode> gone;
-  Ref<TmpInode> whiteout;
+  Ref<TmpInode> gone;  // dropped after the lock
   Lock lock(fs_.mutex_);
-  // Directories of one file system share its lock, which the analysis cannot see.
-  return [&]() NO_THREAD_SAFETY_ANALYSIS -> Result<void> {
-    auto& target = static_cast<TmpInode&>(new_dir);
-    TRY(target.check_alive_locked());
-    if (entries_->find(old_name) != &moved) return Errno::kNoEnt;
-    if (target.entries_->find(new_name) != replaced) return Errno::kStale;
-    if ((flags & RENAME_EXCHANGE) != 0) {
-      exchange_locked(old_name, moved, target, new_name, *replaced);
-    } else {
-      if (replaced != nullptr && replaced->is_directory() && !replaced->entries_->empty()) {
-        return Errno::kNotEmpty;
-      }
-      if ((flags & RENAME_WHITEOUT) != 0) {
-        whiteout = TRY(fs_.make_locked({.type = vfs::FileType::kCharDevice}));
-      }
-      Ref<TmpInode> inode = entries_->remove(old_name);
-      if (replaced != nullptr) {
-        gone = target.entries_->replace(new_name, std::move(inode));
-        const bool directory = replaced->is_directory();
-        if (directory) target.attributes_.nlink--;
-        replaced->attributes_.nlink = directory ? 0 : replaced->attributes_.nlink - 1;
-        if (replaced->attributes_.nlink > 0) {
-          fs_.inodes_.fetch_sub(1, std::memory_order_relaxed);
-        }
-        replaced->attributes_.ctime = fs_.clock_.realtime();
-      } else {
-        target.entries_->add(new_name, std::move(inode));
-        target.entries_changed_locked(1);
-      }
-      if (moved.is_directory()) {
-        attributes_.nlink--;
-        target.attributes_.nlink++;
-      }
-      entries_changed_locked(-1);
-      if (whiteout) {
-        entries_->add(old_name, whiteout);
-        entries_changed_locked(1);
-      }
+  moved.shares_lock();
+  target.shares_lock();
+  TRY(target.check_alive_locked());
+  if (entries_->find(old_name) != &moved) return Errno::kNoEnt;
+  if (target.entries_->find(new_name) != replaced) return Errno::kStale;
+  if ((flags & RENAME_EXCHANGE) != 0) {
+    exchange_locked(old_name, moved, target, new_name, *replaced);
+  } else {
+    if (replaced != nullptr && replaced->is_directory()) {
+      replaced->shares_lock();
+      if (!replaced->entries_->empty()) return Errno::kNotEmpty;
     }
-    entries_changed_locked(0);
-    target.entries_changed_locked(0);
-    moved.attributes_.ctime = fs_.clock_.realtime();
-    return {};
-  }();
+    Ref<TmpInode> whiteout;
+    if ((flags & RENAME_WHITEOUT) != 0) {
+      whiteout = TRY(fs_.make_locked({.type = vfs::FileType::kCharDevice}));
+    }
+    gone = move_locked(old_name, moved, target, new_name, replaced);
+    if (whiteout) {
+      entries_->add(old_name, std::move(whiteout));
+      entries_changed_locked(1);
+    }
+  }
+  entries_changed_locked(0);
+  target.entries_changed_locked(0);
+  moved.attributes_.ctime = fs_.clock_.realtime();
+  return {};
 }
 
 }  // namespace boxrun::fs

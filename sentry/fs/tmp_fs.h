@@ -118,10 +118,15 @@ class TmpInode final : public vfs::Inode {
  private:
   friend class TmpFs;
   TmpInode(TmpFs& fs, const vfs::NewNode& node, uint64_t ino, Ref<FileData> data);
+  // Tells the thread-safety analysis that the lock it sees held is this inode's, too: all inodes of
+  // one file system share it.
+  void shares_lock() const BOXRUN_TSA(assert_capability(fs_.mutex_)) {}
   Result<void> check_alive_locked() const REQUIRES(fs_.mutex_);
   void entries_changed_locked(int added) REQUIRES(fs_.mutex_);
   void exchange_locked(std::string_view old_name, TmpInode& moved, TmpInode& target,
                        std::string_view new_name, TmpInode& other) REQUIRES(fs_.mutex_);
+  Ref<TmpInode> move_locked(std::string_view old_name, TmpInode& moved, TmpInode& target,
+                            std::string_view new_name, TmpInode* replaced) REQUIRES(fs_.mutex_);
 
   TmpFs& fs_;
   const Ref<FileData> data_;

@@ -140,7 +140,8 @@ Result<void> TmpInode::iterate(uint64_t& position, uint64_t parent_ino, vfs::Dir
   }
   while (const std::string* name = entries_->next(position)) {
     const TmpInode& child = *entries_->find(*name);
-    const uint64_t ino = [&]() NO_THREAD_SAFETY_ANALYSIS { return child.attributes_.ino; }();
+    child.shares_lock();
+    const uint64_t ino = child.attributes_.ino;
     if (!sink.add({*name, ino, child.type(), position + 1})) return {};
     position++;
   }

@@ -92,6 +92,7 @@ Result<size_t> FileDescription::pwrite(IoBuffers& from, int64_t offset, WriteOpt
 
 Result<uint64_t> FileDescription::seek(int64_t offset, int whence) {
   if (is_path()) return Errno::kBadF;
+  if (whence < SEEK_SET || whence > SEEK_HOLE) return Errno::kInval;
   if (positioning_ == Positioning::kStream) return Errno::kSPipe;
   Lock lock(offset_mutex_);
   const uint64_t position = TRY(do_seek(offset_, offset, whence));
@@ -120,8 +121,7 @@ Result<uint64_t> FileDescription::do_seek(uint64_t position, int64_t offset, int
       return Errno::kInval;
   }
   int64_t result = 0;
-  if (__builtin_add_overflow(base, offset, &result)) return Errno::kOverflow;
-  if (result < 0) return Errno::kInval;
+  if (__builtin_add_overflow(base, offset, &result) || result < 0) return Errno::kInval;
   return static_cast<uint64_t>(result);
 }
 

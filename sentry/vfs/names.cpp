@@ -114,8 +114,9 @@ Result<void> link_at(Caller& caller, const At& from, const At& to, int flags) {
   WalkOptions options;
   options.follow = (flags & AT_SYMLINK_FOLLOW) != 0 ? Follow::kYes : Follow::kNo;
   options.allow_empty = (flags & AT_EMPTY_PATH) != 0;
-  // linkat(2): without the capability an empty path is like a missing file.
-  if (options.allow_empty && from.path.empty() &&
+  // linkat(2): for somebody else's descriptor, without the capability, an empty path is like a
+  // missing file.
+  if (options.allow_empty && from.path.empty() && from.opener != caller.credentials &&
       !caller.credentials->has_capability(CAP_DAC_READ_SEARCH)) {
     return Errno::kNoEnt;
   }

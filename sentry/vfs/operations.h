@@ -18,6 +18,9 @@ namespace boxrun::vfs {
 struct At {
   Path start;  // must be a directory unless `path` is empty; ENOTDIR
   std::string_view path;
+  // Who opened the descriptor that `start` is; null when it is none. Lets linkat with AT_EMPTY_PATH
+  // name a file that the caller himself has opened (linkat(2), since Linux 6.10).
+  Ref<Credentials> opener = nullptr;
 };
 
 // open(2), openat2(2): all flags. The caller checks them against each other first (build_open_flags
