@@ -115,7 +115,8 @@ TEST_CASE("pipe: packets") {
 TEST_CASE("pipe: capacity") {
   Streams s;
   auto [read_end, write_end] = create_pipe(s.pipes, 0, s.caller.credentials);
-  const Credentials& who = *vfs::testing::user(1000);
+  const Ref<Credentials> user = vfs::testing::user(1000);
+  const Credentials& who = *user;
   CHECK(pipe_capacity(*read_end).take() == 65536);
   CHECK(set_pipe_capacity(*read_end, 1, who).take() == 4096);
   CHECK(put(*write_end, std::string(8192, 'x')).take() == 4096);
