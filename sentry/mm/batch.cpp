@@ -73,11 +73,11 @@ std::vector<Op> Batch::ops(const RangeMap<Pages>& pages) const {
   return ops;
 }
 
-Result<void> Batch::run(platform::AddressSpace& space, RangeMap<Pages>& pages,
+Result<void> Batch::run(platform::AddressSpace& space, Range user, RangeMap<Pages>& pages,
                         std::vector<Range>& quarantine) {
   if (const std::vector<Op> list = ops(pages); !list.empty()) {
     if (auto applied = space.apply(list); !applied) {
-      withdraw(space, quarantine);
+      withdraw(space, user, quarantine);
       return applied.error();
     }
   }
@@ -107,14 +107,18 @@ Result<void> Batch::run(platform::AddressSpace& space, RangeMap<Pages>& pages,
   return {};
 }
 
-// Some of the new mappings may have been installed before one failed: their pages are free again
-// only when the platform confirms that they are gone.
-void Batch::withdraw(platform::AddressSpace& space, std::vector<Range>& quarantine) {
+// Some changes may have been made before one failed: new mappings installed, protection raised. The
+// page map says otherwise, and later decisions (what fork must downgrade) rest on it, so all that
+// was touched is withdrawn; it comes back with the next faults. Where even that fails (the host is
+// out of mappings, so it cannot split one), everything is: that splits nothing.
+void Batch::withdraw(platform::AddressSpace& space, Range user, std::vector<Range>& quarantine) {
   std::vector<Op> list;
   for (const Change& change : changes_) {
-    if (change.kind == Op::Kind::kMap) append(list, Op::unmap(change.guest));
+    if (!change.guest.empty()) append(list, Op::unmap(change.guest));
   }
-  if (list.empty() || space.apply(list)) return;
+  const Op all = Op::unmap(user);
+  if (space.apply(list) || space.apply({&all, 1})) return;
+  // The address space is lost. Its pages are free when its process has ended.
   for (const Change& change : changes_) {
     if (change.kind == Op::Kind::kMap && change.pages.in_memory_file()) {
       quarantine.push_back(change.pages.extent(change.guest.size()));

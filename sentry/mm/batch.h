@@ -30,9 +30,9 @@ class Batch {
   bool empty() const { return changes_.empty(); }
 
   // After an error the page map is as before; what it says but the platform lost comes back with
-  // the guest's next fault. `quarantine` gets pages that can neither be used nor freed, since the
-  // platform refused to withdraw them.
-  Result<void> run(platform::AddressSpace& space, RangeMap<Pages>& pages,
+  // the guest's next fault. `user` is all of the address space. `quarantine` gets pages that can
+  // neither be used nor freed, since the platform refused to withdraw them.
+  Result<void> run(platform::AddressSpace& space, Range user, RangeMap<Pages>& pages,
                    std::vector<Range>& quarantine);
 
  private:
@@ -43,7 +43,7 @@ class Batch {
     std::optional<bool> cow;
   };
   std::vector<platform::Op> ops(const RangeMap<Pages>& pages) const;
-  void withdraw(platform::AddressSpace& space, std::vector<Range>& quarantine);
+  void withdraw(platform::AddressSpace& space, Range user, std::vector<Range>& quarantine);
 
   MemoryFile& file_;
   std::vector<Change> changes_;

@@ -150,13 +150,7 @@ Result<void> MemoryManager::Impl::make_writable(uint64_t addr, Range vma_range, 
     return {};
   }
   Batch batch(file_);
-  auto done = [&]() -> Result<void> {
-    for (const auto& [piece, pages] : maps_.pages.slices(window)) {
-      if (pages.cow) TRY(unshare(batch, piece, pages, vma));
-    }
-    return {};
-  }();
-  if (done) {
+  if (unshare_all(batch, window, vma)) {
     // Memory that a child has left behind is taken back in larger steps: nothing is copied.
     const Range more = Range{window.end, window.start + kTakeBack}.intersect(vma_range);
     for (const auto& [piece, pages] : maps_.pages.slices(more)) {
@@ -172,10 +166,15 @@ Result<void> MemoryManager::Impl::make_writable(uint64_t addr, Range vma_range, 
   // Not enough memory for all of the window (or the file ends within): the one page that counts.
   Batch one(file_);
   const Range single{page_down(addr), page_down(addr) + kPageSize};
-  for (const auto& [piece, pages] : maps_.pages.slices(single)) {
-    TRY(unshare(one, piece, pages, vma));
-  }
+  TRY(unshare_all(one, single, vma));
   return run(one);
+}
+
+Result<void> MemoryManager::Impl::unshare_all(Batch& batch, Range range, const Vma& vma) {
+  for (const auto& [piece, pages] : maps_.pages.slices(range)) {
+    if (pages.cow) TRY(unshare(batch, piece, pages, vma));
+  }
+  return {};
 }
 
 // Adds private, writable pages in place of the copy-on-write ones in `piece`: the same pages where
@@ -241,10 +240,10 @@ FaultResult MemoryManager::Impl::reinstall(const FaultRound& round, const Vma& v
   if (same.in_memory_file()) file_.ref(same.extent(guest.size()));
   Batch batch(file_);
   batch.map(guest, std::move(same));
-  const FaultResult result = fault_result(run(batch));
-  entry->times++;
+  const auto done = run(batch);
+  entry->times = done ? entry->times + 1 : 0;
   entry->generation = generation_;
-  return result;
+  return fault_result(done);
 }
 
 // mm/mmap.c: expand_stack. The stack may grow down to RLIMIT_STACK, but not closer to what is

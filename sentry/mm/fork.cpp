@@ -91,7 +91,7 @@ Result<std::unique_ptr<MemoryManager::Impl>> MemoryManager::Impl::fork_locked(
   Batch changes(file_);
   std::vector<Range> quarantine;
   Result<void> done = changes_for_child(changes);
-  if (done) done = changes.run(*space, maps.pages, quarantine);
+  if (done) done = changes.run(*space, user_, maps.pages, quarantine);
   auto child = std::make_unique<Impl>(platform_, file_, std::move(space), std::move(maps),
                                       mmap_base_, std::move(quarantine));
   if (!done) return done.error();

@@ -6,45 +6,55 @@
 
 namespace boxrun::mm {
 
+namespace {
+
+// fs/proc/task_mmu.c: get_vma_name, vma_is_initial_heap.
+VmaInfo describe(Range range, const Vma& vma, Range heap) {
+  VmaInfo info{range, vma.prot, vma.shared, vma.offset, {}, vma.name};
+  if (info.name.empty() && vma.anonymous() && range.overlaps(heap)) info.name = "[heap]";
+  return info;
+}
+
+}  // namespace
+
 std::vector<VmaInfo> MemoryManager::vmas() {
-  std::vector<VmaInfo> list;
-  std::vector<Ref<PageSource>> sources;
+  std::vector<std::pair<Range, Vma>> vmas;
+  Range heap;
   {
     Lock lock(impl_->mutex_);
-    const Maps& maps = impl_->maps_;
-    for (const auto& [range, vma] : maps.vmas) {
-      VmaInfo info{range, vma.prot, vma.shared, vma.offset, {}, vma.name};
-      // fs/proc/task_mmu.c: get_vma_name, vma_is_initial_heap.
-      const Range heap{maps.layout.start_brk, maps.layout.brk};
-      if (info.name.empty() && vma.anonymous() && range.overlaps(heap)) info.name = "[heap]";
-      list.push_back(std::move(info));
-      sources.push_back(vma.source);
-    }
+    vmas = impl_->maps_.vmas.slices(impl_->user_);
+    heap = {impl_->maps_.layout.start_brk, impl_->maps_.layout.brk};
   }
-  for (size_t i = 0; i < list.size(); i++) {
-    if (sources[i]) list[i].file = sources[i]->identity();
+  std::vector<VmaInfo> list;
+  list.reserve(vmas.size());
+  for (const auto& [range, vma] : vmas) {
+    list.push_back(describe(range, vma, heap));
+    if (vma.source) list.back().file = vma.source->identity();
   }
   return list;
 }
 
-Usage MemoryManager::usage() {
-  Lock lock(impl_->mutex_);
-  const Maps& maps = impl_->maps_;
+Usage Maps::usage() const {
   Usage usage;
-  usage.virtual_bytes = maps.total_bytes;
-  usage.peak_virtual_bytes = maps.peak_bytes;
-  usage.data_bytes = maps.data_bytes;
-  usage.locked_bytes = maps.locked_bytes;
-  for (const auto& [range, vma] : maps.vmas) {
+  usage.virtual_bytes = total_bytes;
+  usage.peak_virtual_bytes = peak_bytes;
+  usage.data_bytes = data_bytes;
+  usage.locked_bytes = locked_bytes;
+  for (const auto& [range, vma] : vmas) {
     if (vma.grows_down) usage.stack_bytes += range.size();
     if (has(vma.prot, Prot::kExec) && !vma.writable() && !vma.grows_down) {
       usage.exec_bytes += range.size();
     }
   }
-  for (const auto& [range, pages] : maps.pages) {
-    if (pages.in_memory_file()) usage.resident_bytes += range.size();
+  for (const auto& [range, run] : pages) {
+    if (run.in_memory_file()) usage.resident_bytes += range.size();
   }
   return usage;
+}
+
+Usage MemoryManager::usage() {
+  Lock lock(impl_->mutex_);
+  return impl_->maps_.usage();
 }
 
 Layout MemoryManager::layout() {

@@ -80,10 +80,9 @@ Result<void> MemoryManager::lock_all(int flags, const Limits& limits) {
   const bool current = (flags & MCL_CURRENT) != 0;
   {
     Lock lock(impl_->mutex_);
-    Maps& maps = impl_->maps_;
-    if (current && maps.total_bytes > limits.memlock) return Errno::kNoMem;
-    maps.lock_future = (flags & MCL_FUTURE) != 0;
-    if (current) maps.change(impl_->user_, [](Range, Vma& vma) { vma.locked = true; });
+    if (current && impl_->maps_.total_bytes > limits.memlock) return Errno::kNoMem;
+    impl_->maps_.lock_future = (flags & MCL_FUTURE) != 0;
+    if (current) impl_->maps_.change(impl_->user_, [](Range, Vma& vma) { vma.locked = true; });
   }
   // Linux ignores what cannot be populated (mm/mlock.c: SYSCALL_DEFINE1(mlockall)).
   if (current && (flags & MCL_ONFAULT) == 0) (void)impl_->populate_locked(impl_->user_);

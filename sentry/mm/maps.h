@@ -89,6 +89,7 @@ struct Maps {
     vmas.for_each(range, [&](Range r, const Vma& v) { count(r, v, Sign::kPlus); });
   }
   uint64_t bytes_in(Range range) const;
+  Usage usage() const;
   // ENOMEM when more of such memory would exceed RLIMIT_AS or RLIMIT_DATA, or could never be had.
   Result<void> may_expand(uint64_t bytes, const Vma& vma, const Limits& limits,
                           uint64_t memory) const;

@@ -187,6 +187,7 @@ void MemoryFile::release_chunks(const std::vector<Range>& chunks) {
 }
 
 MemoryFile::Sharing MemoryFile::sharing(Range extent) const {
+  CHECK(!extent.empty());
   Lock lock(mutex_);
   const bool exclusive = pages_[extent.start / kPageSize].refs == 1;
   uint64_t at = extent.start + kPageSize;
@@ -219,6 +220,7 @@ void MemoryFile::unpin(Range extent) {
 }
 
 MemoryFile::Pinning MemoryFile::pinning(Range extent) const {
+  CHECK(!extent.empty());
   Lock lock(mutex_);
   if (pins_ == 0) return {extent.size(), false};
   const bool pinned = pages_[extent.start / kPageSize].pins > 0;

@@ -79,6 +79,7 @@ class MemoryManager::Impl {
   FaultResult reinstall(const FaultRound& round, const Vma& vma) REQUIRES(mutex_);
   Result<void> make_writable(uint64_t addr, Range vma_range, const Vma& vma,
                              std::optional<PageInNeed>& need) REQUIRES(mutex_);
+  Result<void> unshare_all(Batch& batch, Range range, const Vma& vma) REQUIRES(mutex_);
   Result<void> unshare(Batch& batch, Range piece, const Pages& pages, const Vma& vma)
       REQUIRES(mutex_);
   RangeMap<Vma>::Iterator grow_stack(uint64_t addr) REQUIRES(mutex_);
@@ -160,7 +161,7 @@ class MemoryManager::Impl {
 
   Result<void> run(Batch& batch) REQUIRES(mutex_) {
     generation_++;
-    return batch.run(*address_space_, maps_.pages, quarantine_);
+    return batch.run(*address_space_, user_, maps_.pages, quarantine_);
   }
 
   platform::Platform& platform_;

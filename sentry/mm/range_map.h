@@ -70,6 +70,7 @@ class RangeMap {
     return Iterator(at);
   }
   bool overlaps(Range range) const {
+    if (range.empty()) return false;
     const Iterator at = first_after(range.start);
     return at != end() && at.range().start < range.end;
   }
@@ -86,6 +87,7 @@ class RangeMap {
   // Calls f(Range, V) for each entry that overlaps `range`, clipped to it, in order.
   template <class F>
   void for_each(Range range, F&& f) const {
+    if (range.empty()) return;
     for (Iterator at = first_after(range.start); at != end() && at.range().start < range.end; ++at) {
       const Range clipped = at.range().intersect(range);
       V value = at.value();

@@ -141,7 +141,8 @@ TEST_CASE("sources without a host file are asked page by page") {
   CHECK(load(*mm, shared + 4 * kPage) == 'e');
   CHECK(store(*mm, shared + kPage, 'S') == Touch::kDone);
   CHECK(file->last_for_write);
-  CHECK(load(*mm, priv + kPage) == 'S');
+  const uint64_t view = map_file(*mm, file, 6 * kPage, Prot::kRead, false);
+  CHECK(load(*mm, view + kPage) == 'S');
   // A shared mapping that is only read asks again before it is written.
   const uint64_t reader = map_file(*mm, file, 6 * kPage, Prot::kRead, true);
   CHECK(load(*mm, reader + 2 * kPage) == 'c');

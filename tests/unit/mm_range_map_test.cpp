@@ -104,6 +104,7 @@ TEST_CASE("RangeMap behaves like one value per address") {
         REQUIRE((found != map.end()) == (model[start].colour != 0));
       }
     }
+    map.for_each({start, start}, [](Range, const Value&) { FAIL("an empty range has no pieces"); });
     check_equal(map, model);
   }
 }
