@@ -128,6 +128,7 @@ class Sandbox final : public kernel::KernelEvents {
   vfs::AnonymousDevices devices_;
   vfs::LockWaits lock_waits_;
   std::unique_ptr<fs::DeviceFiles> special_files_;
+  Ref<fs::P9Connection> gofer_;  // null without mounts
   Tree tree_;
   std::unique_ptr<syscalls::Dispatcher> dispatcher_;
   std::unique_ptr<loader::ProgramLoader> loader_;
@@ -165,7 +166,8 @@ MaybeFailure Sandbox::make_files() {
     }
     auto client = gofer::Client::connect(std::move(channels));
     if (!client.ok()) return cannot("talk to the Gofer", client.error());
-    resources.gofer = make_ref<fs::P9Connection>(std::move(*client));
+    gofer_ = make_ref<fs::P9Connection>(std::move(*client));
+    resources.gofer = gofer_;
   }
   return build_tree(spec_, resources, tree_);
 }
@@ -296,6 +298,7 @@ void Sandbox::finish(const kernel::Kernel::Exit& exit) {
       violations_->send_change({op, path});
     }
   }
+  if (gofer_ && gofer_->client().dead()) tell({.kind = ControlMessage::Kind::kGoferLost});
   tell({.kind = ControlMessage::Kind::kExited, .value = exit.status, .usage = exit.usage});
 }
 
@@ -309,7 +312,11 @@ void Sandbox::serve() {
   for (;;) {
     const auto message = receive_control(control);
     if (!message.ok()) break;
-    if (message->kind == ControlMessage::Kind::kSignal) kernel_->signal(*process_, message->value);
+    // The target's group is the terminal's foreground, too, until guests have terminals of their own.
+    if (message->kind == ControlMessage::Kind::kSignal ||
+        message->kind == ControlMessage::Kind::kTerminalSignal) {
+      kernel_->signal(*process_, message->value);
+    }
     if (message->kind == ControlMessage::Kind::kKill) process_->exit_all(SIGKILL);
   }
   // The monitor is gone, or the target has ended: either way nothing may go on running.

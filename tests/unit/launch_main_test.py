@@ -7,6 +7,7 @@ capabilities and new privileges taken away. Ends only processes that it started.
 
 import os
 import pathlib
+import pty
 import resource
 import select
 import signal
@@ -179,6 +180,17 @@ class Signals(unittest.TestCase):
         with Run("sh", "-c", "trap 'exit 42' USR2; echo up; read x; read x") as run:
             run.up().signal(signal.SIGUSR2)
             self.assertEqual(run.end()[0], 42)
+
+    def test_the_terminals_keys_reach_the_target(self):
+        for key, number in ((b"\x03", signal.SIGINT), (b"\x1c", signal.SIGQUIT)):
+            pid, terminal = pty.fork()
+            if pid == 0:
+                os.execv(BOXRUN, [BOXRUN, "--report-on", "never", "sh", "-c", WAIT])
+            self.addCleanup(os.close, terminal)
+            self.assertTrue(select.select([terminal], [], [], BOUND)[0])
+            self.assertEqual(os.read(terminal, 100), b"up\r\n")
+            os.write(terminal, key)
+            self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 128 + number)
 
     def test_a_stop_stops_boxrun_too(self):
         with Run("sh", "-c", WAIT) as run:
