@@ -98,7 +98,8 @@ bool OverlayInode::entry_is_current(std::string_view name, const vfs::Inode* chi
   if (!lower_) return child == nullptr;
   const vfs::Inode* below =
       child == nullptr ? nullptr : static_cast<const OverlayInode*>(child)->lower_.get();
-  // A name that came to be here cannot have left entries_, so a child without a lower inode is stale.
+  // A name that came to be here cannot have left entries_, so a child without a lower inode is
+  // stale.
   if (child != nullptr && below == nullptr) return false;
   return lower_->entry_is_current(name, below);
 }
@@ -136,6 +137,11 @@ void OverlayInode::touch_locked() {
   (void)upper_->change(change);
 }
 
+// The change of a file's names is a change of its status: ctime.
+void OverlayInode::links_changed_locked() {
+  if (upper_) (void)upper_->change({});
+}
+
 Result<Ref<vfs::Inode>> OverlayInode::create(std::string_view name, const vfs::NewNode& node) {
   TRY(upper_for_write());
   Ref<OverlayInode> inode = TRY(fs_.make(node));
@@ -156,6 +162,7 @@ Result<void> OverlayInode::link(std::string_view name, vfs::Inode& target) {
   Lock lock(fs_.mutex_);
   put_locked(name, Ref<OverlayInode>(&inode));
   if (inode.lower_) inode.link_change_++;
+  inode.links_changed_locked();
   touch_locked();
   return {};
 }
@@ -172,6 +179,7 @@ Result<void> OverlayInode::unlink(std::string_view name, vfs::Inode& victim) {
   } else {
     inode.links_--;
   }
+  inode.links_changed_locked();
   touch_locked();
   return {};
 }

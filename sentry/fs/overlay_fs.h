@@ -124,6 +124,7 @@ class OverlayInode final : public vfs::Inode {
   void put_locked(std::string_view name, Ref<OverlayInode> inode) REQUIRES(fs_.mutex_);
   void take_locked(std::string_view name) REQUIRES(fs_.mutex_);
   void touch_locked() REQUIRES(fs_.mutex_);
+  void links_changed_locked() REQUIRES(fs_.mutex_);
   bool is_modified_locked() const REQUIRES(fs_.mutex_);
 
   OverlayFs& fs_;

@@ -108,8 +108,7 @@ Result<Ref<TmpInode>> OverlayInode::upper_for_write() {
   }
   const vfs::Attributes below = TRY(lower_->attributes());
   const vfs::NewNode node = TRY(copy_of_lower());
-  Ref<TmpInode> upper =
-      TRY(fs_.upper_->make_unnamed(node, {fs_.device(), below.ino, ""}, 0));
+  Ref<TmpInode> upper = TRY(fs_.upper_->make_unnamed(node, {fs_.device(), below.ino, ""}, 0));
   vfs::AttributeChange times;
   times.atime = vfs::TimeChange{false, below.atime};
   times.mtime = vfs::TimeChange{false, below.mtime};
@@ -157,6 +156,7 @@ Ref<FileData> OverlayInode::copied_data() {
 }
 
 Ref<mm::PageSource> OverlayInode::page_source() {
+  if (type() != vfs::FileType::kRegular) return nullptr;  // ENODEV
   if (Ref<FileData> data = copied_data()) return data;
   return lower_->page_source();
 }

@@ -18,10 +18,10 @@ constexpr uint64_t kProtBits = PROT_READ | PROT_WRITE | PROT_EXEC;
 Prot to_prot(uint64_t prot) { return static_cast<Prot>(prot & kProtBits); }
 
 // What MAP_SHARED_VALIDATE accepts; other types ignore unknown flags (mm/mmap.c: do_mmap).
-constexpr uint64_t kKnownFlags =
-    MAP_SHARED | MAP_PRIVATE | MAP_SHARED_VALIDATE | MAP_FIXED | MAP_ANONYMOUS | MAP_GROWSDOWN |
-    MAP_DENYWRITE | MAP_EXECUTABLE | MAP_LOCKED | MAP_NORESERVE | MAP_POPULATE | MAP_NONBLOCK |
-    MAP_STACK | MAP_HUGETLB | MAP_FIXED_NOREPLACE | MAP_32BIT;
+constexpr uint64_t kKnownFlags = MAP_SHARED | MAP_PRIVATE | MAP_SHARED_VALIDATE | MAP_FIXED |
+                                 MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_DENYWRITE | MAP_EXECUTABLE |
+                                 MAP_LOCKED | MAP_NORESERVE | MAP_POPULATE | MAP_NONBLOCK |
+                                 MAP_STACK | MAP_HUGETLB | MAP_FIXED_NOREPLACE | MAP_32BIT;
 
 // Attaches the file behind `fd` to the request and checks it against the access mode
 // (mm/mmap.c: do_mmap).
@@ -42,12 +42,15 @@ Result<void> map_file(Task& task, Fd fd, uint64_t prot, mm::MapRequest& request)
 
 Result<bool> is_shared(uint64_t flags) {
   switch (flags & MAP_TYPE) {
-    case MAP_PRIVATE: return false;
-    case MAP_SHARED: return true;
+    case MAP_PRIVATE:
+      return false;
+    case MAP_SHARED:
+      return true;
     case MAP_SHARED_VALIDATE:
       if ((flags & ~kKnownFlags) != 0) return Errno::kOpNotSupp;
       return true;
-    default: return Errno::kInval;
+    default:
+      return Errno::kInval;
   }
 }
 
@@ -70,6 +73,8 @@ Result<uint64_t> sys_mmap(Task& task, Address addr, Size length, MapProt prot, M
     request.placement = mm::MapRequest::Placement::kFixedNoReplace;
   } else if ((flags.value & MAP_FIXED) != 0) {
     request.placement = mm::MapRequest::Placement::kFixed;
+  } else if ((flags.value & MAP_32BIT) != 0) {
+    request.placement = mm::MapRequest::Placement::kBelow2G;
   }
   // Huge pages of hugetlbfs have to be set aside by an administrator; none are.
   if ((flags.value & MAP_HUGETLB) != 0) return Errno::kNoMem;
@@ -92,8 +97,8 @@ Result<uint64_t> sys_mprotect(Task& task, Address addr, Size length, MapProt pro
   if ((prot.value & ~(kProtBits | PROT_GROWSDOWN | PROT_GROWSUP)) != 0) return Errno::kInval;
   // Nothing grows up on x86-64.
   if (grows == PROT_GROWSUP) return Errno::kInval;
-  return zero(task.mm().protect(addr.value, length.value, to_prot(prot.value),
-                                grows == PROT_GROWSDOWN));
+  return zero(
+      task.mm().protect(addr.value, length.value, to_prot(prot.value), grows == PROT_GROWSDOWN));
 }
 
 // As on a CPU without protection keys: only the key -1 exists.
