@@ -76,10 +76,16 @@ CpuTimes Task::cpu_times() const {
 
 Accounting Task::accounting() const {
   return {.cpu = cpu_times(),
-          .max_rss_bytes = 0,
+          .max_rss_bytes = max_rss_bytes_.load(std::memory_order_relaxed),
           .minor_faults = faults_.load(std::memory_order_relaxed),
           .voluntary_switches = sleeps_.load(std::memory_order_relaxed),
           .involuntary_switches = 0};
+}
+
+void Task::note_memory_use() {
+  const uint64_t now = mm().usage().resident_bytes;
+  max_rss_bytes_.store(std::max(now, max_rss_bytes_.load(std::memory_order_relaxed)),
+                       std::memory_order_relaxed);
 }
 
 char Task::state_letter() {

@@ -16,38 +16,16 @@
 #include "sentry/kernel/exec.h"
 #include "sentry/kernel/fwd.h"
 #include "sentry/kernel/signal_state.h"
+#include "sentry/kernel/task_parts.h"
 #include "sentry/kernel/task_tree.h"
 #include "sentry/kernel/thread_group.h"
 #include "sentry/mm/memory_manager.h"
-#include "sentry/vfs/fd_table.h"
-#include "sentry/vfs/fs_context.h"
 #include "sentry/wait/wait.h"
 #include "src/base/ref.h"
 #include "src/base/result.h"
 #include "src/base/sync.h"
 
 namespace boxrun::kernel {
-
-// What a task shares with others or has for itself, by the flags of clone(2).
-struct TaskResources {
-  Ref<mm::MemoryManager> mm;
-  Ref<vfs::FdTable> fds;
-  Ref<vfs::FsContext> fs;
-  Ref<Credentials> cred;
-};
-
-// The part of a task's signal state that others touch: guarded by its group's signal lock.
-struct TaskSignals {
-  explicit TaskSignals(SignalQueueCount& queued) : pending(queued) {}
-  PendingSignals pending;
-  SignalSet blocked;
-  SignalSet waiting_for;       // in rt_sigtimedwait: blocked, yet not to be dropped
-  bool die = false;            // this task alone must exit (execve of another)
-  bool must_stop = false;      // takes part in a group stop
-  bool stop_dequeued = false;  // took a stop signal that no SIGCONT has cancelled since
-  bool stopped = false;
-  bool exited = false;
-};
 
 // One guest thread (struct task_struct), served by one host thread that runs Task::run. Owned by
 // its thread group's links and by that host thread. Members without a note are for that thread
@@ -81,6 +59,8 @@ class Task final : public RefCounted {
   CpuTimes cpu_times() const;
   char state_letter();  // R S T Z X for /proc/PID/stat
   Accounting accounting() const;
+  // Looks at how much memory is resident; the greatest amount seen is ru_maxrss.
+  void note_memory_use();
 
   // --- blocking (DESIGN 6). `op` returns a Result and kAgain while it cannot proceed; it is tried
   // before and after registering with `queue`, and after each wake-up. ETIMEDOUT after the
@@ -230,6 +210,7 @@ class Task final : public RefCounted {
   std::atomic<clockid_t> host_cpu_clock_{-1};
   std::atomic<uint64_t> faults_{0};
   std::atomic<uint64_t> sleeps_{0};
+  std::atomic<uint64_t> max_rss_bytes_{0};
 };
 
 template <class Op>

@@ -80,6 +80,7 @@ void Task::take_over_leader() {
 
 void Task::install(ExecImage image) {
   if (resources_.mm) {
+    note_memory_use();
     release_memory();
     // Descriptors and actions stop being shared with other processes.
     if (fds().ref_count() > 1) set_fds(fds().clone());

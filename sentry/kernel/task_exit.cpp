@@ -177,6 +177,7 @@ void Task::release_memory() {
 }
 
 void Task::finish() {
+  note_memory_use();
   release_memory();
   TaskResources old;
   {
@@ -217,7 +218,6 @@ bool Task::leave_tree() {
   auto& links = group().links(tree);
   const Accounting used = accounting();
   Task* heir = nullptr;
-  bool whole_group = false;
   {
     SignalLock lock(group());
     auto& shared = group().signals(lock);
@@ -226,8 +226,7 @@ bool Task::leave_tree() {
     std::erase(shared.tasks, this);
     shared.cpu_of_exited = shared.cpu_of_exited + used.cpu;
     host_cpu_clock_.store(-1, std::memory_order_relaxed);
-    whole_group = shared.exiting;
-    if (whole_group) exit_status_ = shared.exit_status;
+    if (shared.exiting) exit_status_ = shared.exit_status;
     if (shared.tasks.empty()) {
       shared.exiting = true;
       shared.shared.clear();
@@ -241,8 +240,8 @@ bool Task::leave_tree() {
     }
   }
   links.own.add(used);
-  // A process that never called exit_group ends with the status of its leader.
-  if (whole_group || links.leader == this) links.exit_status = exit_status_;
+  // Without an exit_group, the status of the last thread counts (since Linux 5.17).
+  if (heir == nullptr) links.exit_status = exit_status_;
   if (links.leader != this) {
     kernel_.pids().set_task(tree, tid(), nullptr);
     std::erase_if(links.tasks, [this](const Ref<Task>& task) { return task.get() == this; });

@@ -147,7 +147,7 @@ Result<uint64_t> sys_exit(Task& task, Int status) {
   return uint64_t{0};
 }
 Result<uint64_t> sys_exit_group(Task& task, Int status) {
-  task.group().exit_all((status.value & 0xff) << 8);
+  task.exit_group(status.value);
   return uint64_t{0};
 }
 

@@ -98,6 +98,7 @@ Result<uint64_t> sys_prlimit64(Task& task, Pid pid, Int resource, UserIn<rlimit>
 
 Result<uint64_t> sys_getrusage(Task& task, Int who, UserOut<rusage> out) {
   kernel::Accounting sum;
+  task.note_memory_use();
   if (who.value == RUSAGE_THREAD) {
     sum = task.accounting();
   } else {
