@@ -75,9 +75,9 @@ void orphan_children(TreeLock& tree, ThreadGroup& process) {
   ThreadGroup& reaper = reaper_of(tree, process);
   for (const Ref<ThreadGroup>& child : std::exchange(process.links(tree).children, {})) {
     auto& links = child->links(tree);
-    hang_up_if_orphaned(tree, *child, &process);
     links.parent = &reaper;
     links.parent_task = reaper.links(tree).leader;
+    hang_up_if_orphaned(tree, *child, &process);
     links.exit_signal = SIGCHLD;
     reaper.links(tree).children.push_back(child);
     send_pdeath_signals(tree, *child);

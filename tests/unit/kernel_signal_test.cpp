@@ -435,3 +435,36 @@ TEST_CASE("process groups and sessions") {
   });
   CHECK(status == 0);
 }
+
+TEST_CASE("a stopped process group that becomes orphaned is hung up") {
+  TestKernel k;
+  const int status = k.run([&](FakeGuest& guest) {
+    call(guest, [](Task& task) -> Result<uint64_t> {
+      TreeLock tree(task.kernel().tree());
+      task.group().links(tree).subreaper = true;
+      return 0;
+    });
+    const int64_t leader = fork(guest, [&](FakeGuest& child) {
+      call(child, [](Task& task) -> Result<uint64_t> {
+        TRY(create_session(task));
+        return 0;
+      });
+      const int64_t inner = fork(child, [&](FakeGuest& stopped) {
+        call(stopped, [](Task& task) -> Result<uint64_t> {
+          TRY(set_process_group(task, 0, 0));
+          return 0;
+        });
+        send_self(stopped, SIGTSTP);
+        for (;;) pause(stopped);
+      });
+      int seen = 0;
+      wait4(child, static_cast<pid_t>(inner), &seen, WUNTRACED);
+      child.syscall(SYS_exit_group, WIFSTOPPED(seen) ? 0 : 1);
+    });
+    int seen = 1;
+    if (wait4(guest, static_cast<pid_t>(leader), &seen) != leader || seen != 0) return 1;
+    if (wait4(guest, -1, &seen) < 0) return 2;
+    return WTERMSIG(seen) == SIGHUP ? 0 : 3;
+  });
+  CHECK(status == 0);
+}
