@@ -4,7 +4,7 @@ umask 022
 mkdir -p a/b/c && cd a
 echo content > file; cp file copy; cp -r b d; ln file hard; ln -s file soft
 mv copy renamed; touch -d '2001-02-03 04:05:06 UTC' old; chmod 640 renamed
-stat -c '%n %F %a %s %h' file hard soft renamed old b
+stat -c '%n %F %a %s %h' file hard soft renamed old; stat -c '%n %F %a %h' b
 stat -c '%n %Y' old
 ls -1pR
 ls -l --time-style=+%s old | awk '{ print $1, $5, $6, $7 }'

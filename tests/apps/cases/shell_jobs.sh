@@ -10,8 +10,8 @@ bash -c 'trap "" TERM; sleep 0.2; echo survived' & sleep 0.1; kill -TERM $!; wai
 bash -c 'exit 300'; echo "exit $?"
 timeout 0.1 sleep 10; echo "timeout $?"
 mkfifo pipe; (echo through the fifo > pipe) & cat pipe; wait
-for i in 1 2 3 4 5 6 7 8; do (sleep 0.0$i; exit $i) & done
-status=0; for job in $(jobs -p); do wait "$job"; status=$((status + $?)); done; echo "sum $status"
+for i in 1 2 3 4 5 6 7 8; do (sleep 0.0$i; exit $i) & jobs+=($!); done
+status=0; for job in "${jobs[@]}"; do wait "$job"; status=$((status + $?)); done; echo "sum $status"
 coproc CAT { cat; }; echo "to the coprocess" >&"${CAT[1]}"; read -r answer <&"${CAT[0]}"; echo "$answer"
 exec {CAT[1]}>&-; wait
 nohup true 2>/dev/null; echo "nohup $?"
