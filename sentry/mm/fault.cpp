@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <bit>
 
 #include "src/base/bytes.h"
 
@@ -139,10 +140,29 @@ FaultResult MemoryManager::Impl::page_in(const PageInNeed& need, uint64_t addr, 
   return fault_result(run(batch));
 }
 
+// How much to copy around a write: of a host file, as much again as was copied next to it (the data
+// of a large program is written nearly everywhere); else one step, since a child may exec at once.
+uint64_t MemoryManager::Impl::copy_step(RangeMap<Pages>::Iterator page) const {
+  if (page.value().kind != Pages::Kind::kHost) return kStep;
+  uint64_t beside = 0;
+  const auto count = [&](const RangeMap<Pages>::Iterator& at, bool touches) {
+    if (touches && at.value().kind == Pages::Kind::kPrivate) beside += at.range().size();
+  };
+  if (page != maps_.pages.begin()) {
+    auto before = page;
+    --before;
+    count(before, before.range().end == page.range().start);
+  }
+  auto after = page;
+  ++after;
+  if (after != maps_.pages.end()) count(after, after.range().start == page.range().end);
+  return std::clamp(std::bit_floor(beside), kStep, kCopyAtMap);
+}
+
 Result<void> MemoryManager::Impl::make_writable(uint64_t addr, Range vma_range, const Vma& vma,
                                                 std::optional<PageInNeed>& need) {
-  const Range window = block_around(addr, kStep).intersect(vma_range);
   const auto page = maps_.pages.find(addr);
+  const Range window = block_around(addr, copy_step(page)).intersect(vma_range);
   if (vma.shared) {
     const Range guest = window.intersect(page.range());
     need = PageInNeed{vma.source, guest, vma.offset + (guest.start - vma_range.start), true,
@@ -196,7 +216,7 @@ Result<void> MemoryManager::Impl::unshare(Batch& batch, Range piece, const Pages
       batch.protect(guest, prot, false);
       continue;
     }
-    const Range copy = TRY(allocate_for(guest));
+    const Range copy = TRY(allocate_for(guest, Growth::kUp));
     batch.map(guest, Pages{Pages::Kind::kPrivate, prot, false, copy.start});
     if (safe_copy(file_.data(copy.start), file_.data(old.start), copy.size()) != copy.size()) {
       return Errno::kNoMem;

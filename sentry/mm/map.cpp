@@ -1,6 +1,7 @@
 // mmap(2): mm/mmap.c, do_mmap. Everything that asks a source happens before the lock is taken.
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "sentry/mm/memory_manager_impl.h"
 #include "sentry/mm/shared_memory.h"
@@ -10,7 +11,10 @@ namespace boxrun::mm {
 // A mapping that has been made known to its source, but is not among the vmas yet.
 struct MemoryManager::Impl::Prepared {
   Vma vma;
-  std::optional<Range> pages;  // of a new SharedMemory, one reference each
+  // What the source gave in advance, from the start on, one reference each; void if the source
+  // withdrew anything since.
+  std::vector<Range> pages;
+  uint64_t invalidations = 0;
 };
 
 Result<MemoryManager::Impl::Prepared> MemoryManager::Impl::prepare(const MapRequest& request,
@@ -33,29 +37,44 @@ Result<MemoryManager::Impl::Prepared> MemoryManager::Impl::prepare(const MapRequ
     vma.offset = request.offset;
   } else if (request.shared) {
     if (vma.writable() && !vma.noreserve && length > file_.limit()) return Errno::kNoMem;
-    auto memory = make_ref<SharedMemory>(file_, length);
-    if (vma.writable() && length <= kPromise) prepared.pages = TRY(memory->page_in({0, length}, true));
-    vma.source = std::move(memory);
+    vma.source = make_ref<SharedMemory>(file_, length);
   }
   if (!vma.source) return prepared;
-  const auto added = vma.source->add_mapping(*owner_, {vma.offset, vma.offset + length},
-                                             vma.shared_writable());
-  if (!added) {
-    if (prepared.pages) file_.unref(*prepared.pages);
-    return added.error();
-  }
+  TRY(vma.source->add_mapping(*owner_, {vma.offset, vma.offset + length}, vma.shared_writable()));
   vma.host_fd = vma.source->host_fd(vma.shared_writable());
+  const uint64_t worth = request.source ? kSourceStep : kPromise;
+  if (vma.host_fd < 0 && vma.prot != Prot::kNone && length <= worth) ask_source(prepared, length);
   return prepared;
+}
+
+// A source that fails here is asked again by the first touch, which can say what is wrong.
+void MemoryManager::Impl::ask_source(Prepared& prepared, uint64_t length) {
+  const Vma& vma = prepared.vma;
+  {
+    Lock lock(mutex_);
+    prepared.invalidations = invalidations_;
+  }
+  const Range wanted{vma.offset, vma.offset + length};
+  uint64_t at = wanted.start;
+  while (at < wanted.end) {
+    const auto given = vma.source->page_in({at, wanted.end}, vma.shared && vma.writable());
+    if (!given) return;
+    prepared.pages.push_back(*given);
+    at += given->size();
+  }
 }
 
 // Whole mappings are promised to the platform now, so that first touches never come to us.
 Result<void> MemoryManager::Impl::promise_new(Batch& batch, Range range, Prepared& prepared) {
   const Vma& vma = prepared.vma;
-  if (prepared.pages) {
-    const Range pages = *std::exchange(prepared.pages, std::nullopt);
-    batch.map({range.start, range.start + pages.size()},
-              Pages{Pages::Kind::kSource, installed_prot(vma.prot, false), false, pages.start, -1,
-                    vma.source});
+  if (!prepared.pages.empty() && prepared.invalidations == invalidations_) {
+    const bool cow = !(vma.shared && vma.writable());
+    uint64_t at = range.start;
+    for (const Range& extent : std::exchange(prepared.pages, {})) {
+      batch.map({at, at + extent.size()}, Pages{Pages::Kind::kSource, installed_prot(vma.prot, cow),
+                                                cow, extent.start, -1, vma.source});
+      at += extent.size();
+    }
     return {};
   }
   if (vma.prot == Prot::kNone) return {};
@@ -122,8 +141,8 @@ Result<uint64_t> MemoryManager::map(const MapRequest& request, const Limits& lim
     Lock lock(impl_->mutex_);
     return impl_->map_locked(request, *length, prepared, limits, farewell);
   }();
+  for (const Range& unused : prepared.pages) impl_->file_.unref(unused);
   if (!mapped) {
-    if (prepared.pages) impl_->file_.unref(*prepared.pages);
     if (source) farewell.add(source, file_range, shared_writable);
     return mapped;
   }

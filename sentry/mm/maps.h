@@ -25,6 +25,8 @@ inline constexpr uint64_t kPromise = 1 << 20;
 inline constexpr uint64_t kPromiseByProtect = 256 << 10;
 // Writable private file mappings up to this size are copied at mmap time.
 inline constexpr uint64_t kCopyAtMap = 512 << 10;
+// What a source without a host file is asked for at a time.
+inline constexpr uint64_t kSourceStep = 256 << 10;
 
 // apply() errors that say: not this file with this protection, whereas copies would do.
 constexpr bool host_refuses_mapping(Errno error) {

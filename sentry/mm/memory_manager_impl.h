@@ -57,7 +57,9 @@ class MemoryManager::Impl {
 
   // --- populate.cpp: what will be behind a range
   Range hole_around(uint64_t addr, Range vma_range) const REQUIRES(mutex_);
-  Result<Range> allocate_for(Range guest) REQUIRES(mutex_);
+  // Where more is likely to follow: programs touch memory upwards.
+  enum class Growth : uint8_t { kDown, kUp };
+  Result<Range> allocate_for(Range guest, Growth growth) REQUIRES(mutex_);
   Result<void> promise(Batch& batch, Range hole, const Vma& vma) REQUIRES(mutex_);
   uint64_t step_at(uint64_t addr, Range hole, const Vma& vma) const REQUIRES(mutex_);
   Result<void> populate_anonymous(Range hole, uint64_t addr, const Vma& vma) REQUIRES(mutex_);
@@ -79,6 +81,7 @@ class MemoryManager::Impl {
   FaultResult reinstall(const FaultRound& round, const Vma& vma) REQUIRES(mutex_);
   Result<void> make_writable(uint64_t addr, Range vma_range, const Vma& vma,
                              std::optional<PageInNeed>& need) REQUIRES(mutex_);
+  uint64_t copy_step(RangeMap<Pages>::Iterator page) const REQUIRES(mutex_);
   Result<void> unshare_all(Batch& batch, Range range, const Vma& vma) REQUIRES(mutex_);
   Result<void> unshare(Batch& batch, Range piece, const Pages& pages, const Vma& vma)
       REQUIRES(mutex_);
@@ -95,6 +98,7 @@ class MemoryManager::Impl {
   // --- map.cpp
   struct Prepared;
   Result<Prepared> prepare(const MapRequest& request, uint64_t length) EXCLUDES(mutex_);
+  void ask_source(Prepared& prepared, uint64_t length) EXCLUDES(mutex_);
   Result<void> promise_new(Batch& batch, Range range, Prepared& prepared) REQUIRES(mutex_);
   Result<uint64_t> map_locked(const MapRequest& request, uint64_t length, Prepared& prepared,
                               const Limits& limits, Farewell& farewell) REQUIRES(mutex_);

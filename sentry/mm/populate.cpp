@@ -14,8 +14,6 @@ namespace {
 
 // The largest step that is taken on its own initiative.
 constexpr uint64_t kLargestStep = 16 << 20;
-// What a source is asked for at a time.
-constexpr uint64_t kSourceStep = 256 << 10;
 
 }  // namespace
 
@@ -33,10 +31,10 @@ Range MemoryManager::Impl::hole_around(uint64_t addr, Range vma_range) const {
 
 // Zeroed memory for `guest`, next to that of its neighbours where possible: the host then keeps
 // one mapping, and so do we.
-Result<Range> MemoryManager::Impl::allocate_for(Range guest) {
+Result<Range> MemoryManager::Impl::allocate_for(Range guest, Growth growth) {
   MemoryFile::Hint hint;
   hint.huge = guest.start % kHugePageSize == 0 && guest.size() % kHugePageSize == 0;
-  hint.upwards = guest.start == page_up(maps_.layout.brk);
+  hint.upwards = growth == Growth::kUp;
   const auto& pages = maps_.pages;
   const auto next = pages.first_after(guest.end);
   if (next != pages.begin()) {
@@ -56,7 +54,9 @@ Result<Range> MemoryManager::Impl::allocate_for(Range guest) {
 // Memory at map time, so that the first touch does not come to us. Without enough contiguous
 // space the fault handler will find smaller pieces.
 Result<void> MemoryManager::Impl::promise(Batch& batch, Range hole, const Vma& vma) {
-  auto extent = allocate_for(hole);
+  // Mappings are placed downwards; the heap grows upwards.
+  const bool heap = hole.start == page_up(maps_.layout.brk);
+  auto extent = allocate_for(hole, heap ? Growth::kUp : Growth::kDown);
   if (!extent) {
     if (hole.size() <= file_.limit() - file_.used()) return {};
     return extent.error();
@@ -91,7 +91,7 @@ uint64_t MemoryManager::Impl::step_at(uint64_t addr, Range hole, const Vma& vma)
 Result<void> MemoryManager::Impl::populate_anonymous(Range hole, uint64_t addr, const Vma& vma) {
   for (uint64_t step = step_at(addr, hole, vma);; step /= 2) {
     const Range guest = block_around(addr, step).intersect(hole);
-    auto extent = allocate_for(guest);
+    auto extent = allocate_for(guest, Growth::kUp);
     if (!extent) {
       if (step > kPageSize) continue;
       return extent.error();
@@ -105,7 +105,7 @@ Result<void> MemoryManager::Impl::populate_anonymous(Range hole, uint64_t addr, 
 
 Result<uint64_t> MemoryManager::Impl::copy_host(Batch& batch, Range guest, uint64_t offset,
                                                 const Vma& vma) {
-  const Range extent = TRY(allocate_for(guest));
+  const Range extent = TRY(allocate_for(guest, Growth::kUp));
   uint64_t done = 0;
   ssize_t n = 1;
   while (n > 0 && done < guest.size()) {

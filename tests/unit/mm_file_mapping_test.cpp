@@ -157,3 +157,31 @@ TEST_CASE("sources without a host file are asked page by page") {
   CHECK(load(*mm, priv + 4 * kPage) == -2);
   CHECK(load(*mm, shared + 2 * kPage) == 'T');
 }
+
+TEST_CASE("small mappings of such sources are promised, too") {
+  World world;
+  auto mm = world.mm();
+  auto file = make_ref<TestFile>(text_of_pages(6), world.file.get());
+  const uint64_t addr = map_file(*mm, file, 8 * kPage, Prot::kRead, true);
+  CHECK(space_of(*mm).applies == 1);
+  int faults = 0;
+  for (uint64_t i = 0; i < 6; i++) {
+    std::byte b{};
+    CHECK(touch(*mm, addr + i * kPage, {&b, 1}, Access::kRead, true, &faults) == Touch::kDone);
+  }
+  CHECK(faults == 0);
+  CHECK(load(*mm, addr + 6 * kPage) == -2);
+}
+
+TEST_CASE("copies of a large file's data grow") {
+  World world;
+  auto mm = world.mm();
+  auto file = make_ref<TestFile>(std::string(4 * kMiB, 'q'));
+  const uint64_t addr = map_file(*mm, file, 4 * kMiB, kRw, false);
+  int faults = 0;
+  for (uint64_t at = addr; at < addr + 4 * kMiB; at += kPage) {
+    std::byte b{1};
+    REQUIRE(touch(*mm, at, {&b, 1}, Access::kWrite, true, &faults) == Touch::kDone);
+  }
+  CHECK(faults <= 16);
+}
