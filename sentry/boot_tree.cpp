@@ -19,9 +19,8 @@ Failure cannot(const std::string& what, Errno error) { return {what, "sentry", e
 // Builds the tree as the guest's root would, with every right.
 class Builder {
  public:
-  Builder(const BootSpec& spec, const TreeResources& resources, Ref<vfs::Mount> root)
-      : spec_(spec),
-        resources_(resources),
+  Builder(const TreeResources& resources, Ref<vfs::Mount> root)
+      : resources_(resources),
         mounts_(vfs::MountNamespace::create(std::move(root))),
         fs_(make_ref<vfs::FsContext>(mounts_->root(), mounts_->root(), 0)),
         caller_{*fs_, Credentials::create(0, 0, {}, CapSet::all()), *mounts_,
@@ -82,7 +81,6 @@ class Builder {
     return cannot("make the mount point " + path, made.error());
   }
 
-  const BootSpec& spec_;
   const TreeResources& resources_;
   const Ref<vfs::MountNamespace> mounts_;
   const Ref<vfs::FsContext> fs_;
@@ -175,7 +173,7 @@ MaybeFailure build_tree(const BootSpec& spec, const TreeResources& resources, Tr
   root_config.source = "none";
   const Ref<vfs::Mount> root = vfs::Mount::create(std::move(root_config));
 
-  Builder builder(spec, resources, root);
+  Builder builder(resources, root);
   tree.mounts = builder.mounts();
   if (auto failure = mount_dev(builder, resources)) return failure;
   for (const Item& item : in_order(spec)) {

@@ -252,9 +252,7 @@ Result<std::vector<OverlayInode::Listed>> OverlayInode::list() {
   std::vector<std::pair<std::string, Ref<OverlayInode>>> own;
   {
     Lock lock(fs_.mutex_);
-    std::erase_if(names, [&](const Listed& l) BOXRUN_TSA(no_thread_safety_analysis) {
-      return entries_.contains(l.name);
-    });
+    std::erase_if(names, [&](const Listed& l) { return entries_.contains(l.name); });
     for (const auto& [name, entry] : entries_) {
       if (entry.inode) own.emplace_back(name, entry.inode);
     }

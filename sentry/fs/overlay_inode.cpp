@@ -36,7 +36,7 @@ OverlayInode::~OverlayInode() {
   }
 }
 
-void OverlayInode::forget_lower_locked() {
+void OverlayInode::forget_lower_locked() NO_THREAD_SAFETY_ANALYSIS {
   if (!lower_) return;
   const auto known = fs_.by_lower_.find(lower_.get());
   if (known != fs_.by_lower_.end() && known->second == this) fs_.by_lower_.erase(known);
