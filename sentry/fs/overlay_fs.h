@@ -119,28 +119,30 @@ class OverlayInode final : public vfs::Inode {
   Result<vfs::NewNode> copy_of_lower();
   Result<void> copy_xattrs(TmpInode& to);
   Result<void> copy_data(FileData& to, uint64_t bytes);
-  void forget_lower_locked() REQUIRES(fs_.mutex_);
-  void pin_to_parent_locked() REQUIRES(fs_.mutex_);
-  void put_locked(std::string_view name, Ref<OverlayInode> inode) REQUIRES(fs_.mutex_);
-  void take_locked(std::string_view name) REQUIRES(fs_.mutex_);
-  void touch_locked() REQUIRES(fs_.mutex_);
-  void links_changed_locked() REQUIRES(fs_.mutex_);
-  bool is_modified_locked() const REQUIRES(fs_.mutex_);
+  void forget_lower_locked();
+  void pin_to_parent_locked();
+  void put_locked(std::string_view name, Ref<OverlayInode> inode);
+  void take_locked(std::string_view name);
+  void touch_locked();
+  void links_changed_locked();
+  bool is_modified_locked() const;
 
+  // fs_.mutex_ guards what is not const here, and is held by the _locked functions. Annotations
+  // cannot say so: the analysis does not know that all inodes of a directory have one fs_.
   OverlayFs& fs_;
   const Ref<vfs::Inode> lower_;  // null: only exists here
   Mutex copy_mutex_{Rank::kOverlayCopy};  // one copy-up at a time; held while it reads `lower_`
 
-  Ref<TmpInode> upper_ GUARDED_BY(fs_.mutex_);  // null: attributes are the lower ones
-  bool data_copied_ GUARDED_BY(fs_.mutex_);     // regular files: data is upper_'s
-  bool attributes_changed_ GUARDED_BY(fs_.mutex_) = false;
-  uint32_t links_ GUARDED_BY(fs_.mutex_) = 0;   // names of a file without a lower inode
+  Ref<TmpInode> upper_;  // null: attributes are the lower ones
+  bool data_copied_;     // regular files: data is upper_'s
+  bool attributes_changed_ = false;
+  uint32_t links_ = 0;   // names of a file without a lower inode
   // Links more than the lower inode has; of a directory, subdirectories.
-  int link_change_ GUARDED_BY(fs_.mutex_) = 0;
-  Entries entries_ GUARDED_BY(fs_.mutex_);
+  int link_change_ = 0;
+  Entries entries_;
   // Where it was found, until a change makes the parent remember it.
-  Ref<OverlayInode> found_in_ GUARDED_BY(fs_.mutex_);
-  std::string found_as_ GUARDED_BY(fs_.mutex_);
+  Ref<OverlayInode> found_in_;
+  std::string found_as_;
 };
 
 }  // namespace boxrun::fs

@@ -274,7 +274,7 @@ TEST_CASE("a signalfd reads blocked signals in order") {
       task.set_signal_mask(set);
       const auto file = open_signalfd(task, set, 0);
       std::array<signalfd_siginfo, 3> infos{};
-      IoBuffers room(std::span<std::byte>(std::as_writable_bytes(std::span(infos))));
+      IoBuffers room{std::as_writable_bytes(std::span<signalfd_siginfo>(infos))};
       if (file->read(room).error() != Errno::kAgain) return 1;
       TRY(kernel::kill(task, task.tgid(), SIGUSR2));
       TRY(kernel::tkill(task, task.tid(), SIGUSR1));

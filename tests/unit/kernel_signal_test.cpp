@@ -129,7 +129,6 @@ TEST_CASE("sigreturn refuses a state that the processor would refuse") {
 
 TEST_CASE("restarts follow the code and SA_RESTART") {
   TestKernel k;
-  std::atomic<int> sleeping{0};
   struct Case {
     Errno code;
     uint64_t flags;
