@@ -29,7 +29,7 @@ Result<uint64_t> duplicate(Task& task, int fd, uint64_t lowest, OnExec on_exec) 
 Result<uint64_t> set_owner(FileDescription& file, int type, pid_t id) {
   if (id == INT32_MIN) return Errno::kInval;
   auto owner = file.async_owner();
-  owner.type = type;
+  owner.type = static_cast<int16_t>(type);
   owner.id = id;
   file.set_async_owner(owner);
   return uint64_t{0};
@@ -50,7 +50,7 @@ Result<uint64_t> get_owner(FileDescription& file) {
 Result<uint64_t> set_signal(FileDescription& file, uint64_t signo) {
   if (signo > kernel::kSignalCount) return Errno::kInval;
   auto owner = file.async_owner();
-  owner.signal = static_cast<int>(signo);
+  owner.signal = static_cast<int16_t>(signo);
   file.set_async_owner(owner);
   return uint64_t{0};
 }
