@@ -191,7 +191,6 @@ Result<void> Task::push_signal_frame(const SigInfo& info, const SignalAction& ac
   // fpu__clear_user_states).
   platform::initial_xstate(cpu_.xstate_for_write());
   if ((alt_stack_.flags & kAutoDisarm) != 0) alt_stack_ = {};
-  platform::initial_xstate(cpu_.xstate_for_write());  // fpu__clear_user_states
   return {};
 }
 
