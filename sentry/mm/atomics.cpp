@@ -11,8 +11,7 @@ Result<void> MemoryManager::on_word(uint64_t addr, Access access, Operate&& oper
   const auto touch = [&](const Impl::Piece& piece, size_t) -> size_t {
     return operate(reinterpret_cast<uint32_t*>(piece.host)) ? piece.size : 0;
   };
-  const size_t done =
-      impl_->transfer(addr, sizeof(uint32_t), access, Impl::Force::kNo, touch);
+  const size_t done = impl_->transfer(addr, sizeof(uint32_t), access, Impl::Force::kNo, touch);
   return done == sizeof(uint32_t) ? Result<void>() : Errno::kFault;
 }
 

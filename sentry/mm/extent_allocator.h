@@ -41,7 +41,7 @@ class ExtentAllocator {
   // A set of disjoint free ranges, by start and by size.
   class Pool {
    public:
-    Range add(Range range);  // returns the merged range it is now part of
+    Range add(Range range);    // returns the merged range it is now part of
     void remove(Range range);  // must be free
     bool contains(Range range) const;
     std::optional<Range> best_fit(uint64_t size) const;

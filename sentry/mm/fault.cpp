@@ -58,39 +58,38 @@ FaultResult fault_result(const Result<void>& done) {
 FaultResult MemoryManager::Impl::fault(uint64_t addr, Access access, Force force) {
   FaultRound round{addr, access, force, false};
   for (int i = 0; i < kMaxRounds; i++) {
-    std::optional<PageInNeed> need;
+    PageInNeed need;
     FaultResult result;
     {
       Lock lock(mutex_);
       result = fault_locked(round, need);
     }
-    if (!need) return result;
+    if (!need.source) return result;
     bool covered = false;
-    result = page_in(*need, addr, covered);
+    result = page_in(need, addr, covered);
     if (result != FaultResult::kResolved) return result;
     // A write to a private mapping goes on to copy what was read.
-    const bool must_copy = access == Access::kWrite && !need->for_write;
+    const bool must_copy = access == Access::kWrite && !need.for_write;
     if (covered && !must_copy) return FaultResult::kResolved;
     round.from_address = true;
   }
   return FaultResult::kNoMemory;
 }
 
-FaultResult MemoryManager::Impl::fault_locked(const FaultRound& round,
-                                              std::optional<PageInNeed>& need) {
+FaultResult MemoryManager::Impl::fault_locked(const FaultRound& round, PageInNeed& need) {
   auto at = maps_.vmas.find(round.addr);
   if (at == maps_.vmas.end()) at = grow_stack(round.addr);
   if (at == maps_.vmas.end()) return FaultResult::kMapError;
   const Vma& vma = at.value();
-  const bool allowed = round.force == Force::kYes ? permits_force(vma, round.access)
-                                                  : permits(vma, round.access);
+  const bool allowed =
+      round.force == Force::kYes ? permits_force(vma, round.access) : permits(vma, round.access);
   if (!allowed) return FaultResult::kAccessError;
   const auto page = maps_.pages.find(round.addr);
   if (page == maps_.pages.end()) {
     return fault_result(populate_hole(round.addr, at.range(), vma, round, need));
   }
-  const bool wants_write = round.access == Access::kWrite ||
-                           (round.access == Access::kUnknown && vma.writable());
+  const bool wants_write =
+      round.access == Access::kWrite || (round.access == Access::kUnknown && vma.writable());
   if (wants_write && page.value().cow) {
     return fault_result(make_writable(round.addr, at.range(), vma, need));
   }
@@ -121,8 +120,9 @@ FaultResult MemoryManager::Impl::page_in(const PageInNeed& need, uint64_t addr, 
   Batch batch(file_);
   uint64_t used_to = guest.start;
   const auto use = [&](Range piece) {
-    if (piece.start > used_to) file_.unref({given->start + (used_to - guest.start),
-                                            given->start + (piece.start - guest.start)});
+    if (piece.start > used_to)
+      file_.unref(
+          {given->start + (used_to - guest.start), given->start + (piece.start - guest.start)});
     batch.map(piece, Pages{Pages::Kind::kSource, installed_prot(vma.prot, cow), cow,
                            given->start + (piece.start - guest.start), -1, need.source});
     used_to = piece.end;
@@ -160,7 +160,7 @@ uint64_t MemoryManager::Impl::copy_step(RangeMap<Pages>::Iterator page) const {
 }
 
 Result<void> MemoryManager::Impl::make_writable(uint64_t addr, Range vma_range, const Vma& vma,
-                                                std::optional<PageInNeed>& need) {
+                                                PageInNeed& need) {
   const auto page = maps_.pages.find(addr);
   const Range window = block_around(addr, copy_step(page)).intersect(vma_range);
   if (vma.shared) {
@@ -287,10 +287,11 @@ RangeMap<Vma>::Iterator MemoryManager::Impl::grow_stack(uint64_t addr) {
   // A quarter more at a time, so that deep recursion takes few faults.
   const uint64_t step = std::max(kStep, page_down((old.end - page) / 4));
   const uint64_t start = page - std::min(page - lowest, step - kPageSize);
-  const Vma vma = above.value();
+  const Vma& vma = above.value();
   for (const uint64_t bottom : {start, page}) {
     if (!maps_.may_expand(old.start - bottom, vma, maps_.last_limits, file_.limit())) continue;
-    if (vma.locked && maps_.locked_bytes + (old.start - bottom) > maps_.last_limits.memlock) continue;
+    if (vma.locked && maps_.locked_bytes + (old.start - bottom) > maps_.last_limits.memlock)
+      continue;
     maps_.add({bottom, old.start}, vma);
     return maps_.vmas.find(addr);
   }

@@ -128,8 +128,8 @@ Result<void> MemoryManager::register_all() {
   }
   for (const auto& [range, vma] : list) {
     if (!vma.source) continue;
-    const auto added = vma.source->add_mapping(*this, vma.file_range(range, range),
-                                               vma.shared_writable());
+    const auto added =
+        vma.source->add_mapping(*this, vma.file_range(range, range), vma.shared_writable());
     if (added) continue;
     // Sources must not hear of the end of mappings that they never knew.
     Lock lock(impl_->mutex_);

@@ -14,8 +14,8 @@ namespace {
 // mm/mlock.c: the range of whole pages that [addr, addr + length) touches.
 Result<Range> lock_range(uint64_t addr, uint64_t length) {
   const uint64_t start = page_down(addr);
-  const auto size = page_up(length > UINT64_MAX - (addr - start) ? UINT64_MAX
-                                                                 : length + (addr - start));
+  const auto size =
+      page_up(length > UINT64_MAX - (addr - start) ? UINT64_MAX : length + (addr - start));
   const auto range = size ? Range::make(start, *size) : std::nullopt;
   if (!range) return Errno::kInval;
   return *range;

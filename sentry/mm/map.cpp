@@ -79,8 +79,7 @@ Result<void> MemoryManager::Impl::promise_new(Batch& batch, Range range, Prepare
   }
   if (vma.prot == Prot::kNone) return {};
   if (vma.anonymous()) {
-    return vma.writable() && range.size() <= kPromise ? promise(batch, range, vma)
-                                                      : Result<void>();
+    return vma.writable() && range.size() <= kPromise ? promise(batch, range, vma) : Result<void>();
   }
   if (vma.host_fd < 0) return {};
   uint64_t copied = 0;
@@ -91,8 +90,8 @@ Result<void> MemoryManager::Impl::promise_new(Batch& batch, Range range, Prepare
   const Range rest{range.start + copied, range.end};
   if (rest.empty()) return {};
   const bool cow = !vma.shared;
-  batch.map(rest, Pages{Pages::Kind::kHost, installed_prot(vma.prot, cow), cow,
-                        vma.offset + copied, vma.host_fd, vma.source});
+  batch.map(rest, Pages{Pages::Kind::kHost, installed_prot(vma.prot, cow), cow, vma.offset + copied,
+                        vma.host_fd, vma.source});
   return {};
 }
 

@@ -62,9 +62,8 @@ Result<std::unique_ptr<MemoryFile>> MemoryFile::create(Backing backing, uint64_t
   if (backing.huge_pages) madvise(base, limit, MADV_HUGEPAGE);
   // Nothing that is forked from the Sentry needs to see guest memory through this mapping.
   madvise(base, limit, MADV_DONTFORK);
-  return std::unique_ptr<MemoryFile>(new MemoryFile(std::move(backing), limit,
-                                                    static_cast<std::byte*>(base),
-                                                    static_cast<Page*>(pages)));
+  return std::unique_ptr<MemoryFile>(new MemoryFile(
+      std::move(backing), limit, static_cast<std::byte*>(base), static_cast<Page*>(pages)));
 }
 
 MemoryFile::MemoryFile(Backing backing, uint64_t limit, std::byte* base, Page* pages)
@@ -171,9 +170,9 @@ void MemoryFile::unref(Range extent) {
 // are withheld from the allocator meanwhile.
 void MemoryFile::release_chunks(const std::vector<Range>& chunks) {
   for (const Range& range : chunks) {
-    const bool zero = fallocate(file_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                                static_cast<off_t>(range.start),
-                                static_cast<off_t>(range.size())) == 0;
+    const bool zero =
+        fallocate(file_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                  static_cast<off_t>(range.start), static_cast<off_t>(range.size())) == 0;
     Lock lock(mutex_);
     for (uint64_t at = range.start; zero && at < range.end; at += kPageSize) {
       Page& page = pages_[at / kPageSize];

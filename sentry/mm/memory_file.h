@@ -89,7 +89,7 @@ class MemoryFile {
   Page* const pages_ PT_GUARDED_BY(mutex_);
   std::vector<bool> populated_ GUARDED_BY(mutex_);  // per 2 MiB chunk: its huge page exists
   uint64_t used_pages_ GUARDED_BY(mutex_) = 0;
-  uint64_t pins_ GUARDED_BY(mutex_) = 0;         // pages times pins, to skip the search in fork
+  uint64_t pins_ GUARDED_BY(mutex_) = 0;        // pages times pins, to skip the search in fork
   uint64_t idle_pages_ GUARDED_BY(mutex_) = 0;  // free, but still backed by host memory
 };
 

@@ -15,8 +15,8 @@ namespace {
 // offset (16 GiB) and the guard gap, lowered by up to 28 random bits of pages, or by what a
 // smaller range of user addresses affords.
 uint64_t choose_mmap_base(Range user, MemoryManager::Aslr aslr) {
-  const uint64_t gap = std::min<uint64_t>((16ULL << 30) + (8 << 20) + kStackGuardGap,
-                                          page_down(user.size() / 6));
+  const uint64_t gap =
+      std::min<uint64_t>((16ULL << 30) + (8 << 20) + kStackGuardGap, page_down(user.size() / 6));
   uint64_t random = 0;
   if (aslr == MemoryManager::Aslr::kOn &&
       getrandom(&random, sizeof random, GRND_NONBLOCK) != sizeof random) {

@@ -62,7 +62,7 @@ struct MapRequest {
   enum class Placement : uint8_t { kAnywhere, kBelow2G, kFixed, kFixedNoReplace } placement{};
   bool shared = false;
   bool grows_down = false;
-  bool stack = false;     // the main stack: [stack] in /proc/PID/maps (not MAP_STACK)
+  bool stack = false;  // the main stack: [stack] in /proc/PID/maps (not MAP_STACK)
   bool populate = false;
   bool locked = false;
   bool noreserve = false;
@@ -94,8 +94,8 @@ struct Layout {
 };
 
 struct Usage {
-  uint64_t virtual_bytes = 0, resident_bytes = 0, data_bytes = 0, stack_bytes = 0,
-           exec_bytes = 0, locked_bytes = 0, peak_virtual_bytes = 0;
+  uint64_t virtual_bytes = 0, resident_bytes = 0, data_bytes = 0, stack_bytes = 0, exec_bytes = 0,
+           locked_bytes = 0, peak_virtual_bytes = 0;
 };
 
 struct Limits {
@@ -172,7 +172,9 @@ class MemoryManager final : public RefCounted, public MappingObserver {
     return value;
   }
   template <class T>
-  Result<void> write(UserOut<T> to, const T& value) { return copy_out(to.addr, bytes_of(value)); }
+  Result<void> write(UserOut<T> to, const T& value) {
+    return copy_out(to.addr, bytes_of(value));
+  }
   // `count` objects; the caller bounds count.
   template <class T>
   Result<std::vector<T>> read_array(UserIn<T> from, size_t count) {

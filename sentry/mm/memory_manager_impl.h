@@ -42,11 +42,11 @@ class MemoryManager::Impl {
   };
   // What a fault needs from a source before it can go on: asked for without the lock.
   struct PageInNeed {
-    Ref<PageSource> source;
+    Ref<PageSource> source;  // null: nothing
     Range guest;
-    uint64_t offset;  // of guest.start in the source
-    bool for_write;
-    uint64_t invalidations;
+    uint64_t offset = 0;  // of guest.start in the source
+    bool for_write = false;
+    uint64_t invalidations = 0;
   };
 
   // --- place.cpp
@@ -66,8 +66,7 @@ class MemoryManager::Impl {
   Result<void> populate_host(Range hole, uint64_t addr, Range vma_range, const Vma& vma,
                              Access access) REQUIRES(mutex_);
   Result<void> populate_hole(uint64_t addr, Range vma_range, const Vma& vma,
-                             const FaultRound& round, std::optional<PageInNeed>& need)
-      REQUIRES(mutex_);
+                             const FaultRound& round, PageInNeed& need) REQUIRES(mutex_);
   // Private copies of host file pages, and how many bytes of them: fewer than asked where the file
   // ends, ENXIO when the first one is beyond its end.
   Result<uint64_t> copy_host(Batch& batch, Range guest, uint64_t offset, const Vma& vma)
@@ -75,12 +74,11 @@ class MemoryManager::Impl {
 
   // --- fault.cpp
   FaultResult fault(uint64_t addr, Access access, Force force) EXCLUDES(mutex_);
-  FaultResult fault_locked(const FaultRound& round, std::optional<PageInNeed>& need)
-      REQUIRES(mutex_);
+  FaultResult fault_locked(const FaultRound& round, PageInNeed& need) REQUIRES(mutex_);
   FaultResult page_in(const PageInNeed& need, uint64_t addr, bool& covered) EXCLUDES(mutex_);
   FaultResult reinstall(const FaultRound& round, const Vma& vma) REQUIRES(mutex_);
-  Result<void> make_writable(uint64_t addr, Range vma_range, const Vma& vma,
-                             std::optional<PageInNeed>& need) REQUIRES(mutex_);
+  Result<void> make_writable(uint64_t addr, Range vma_range, const Vma& vma, PageInNeed& need)
+      REQUIRES(mutex_);
   uint64_t copy_step(RangeMap<Pages>::Iterator page) const REQUIRES(mutex_);
   Result<void> unshare_all(Batch& batch, Range range, const Vma& vma) REQUIRES(mutex_);
   Result<void> unshare(Batch& batch, Range piece, const Pages& pages, const Vma& vma)
@@ -131,8 +129,7 @@ class MemoryManager::Impl {
   Result<void> populate_locked(Range range) EXCLUDES(mutex_);
 
   // --- brk.cpp: what the heap grew by
-  Range set_break_locked(uint64_t addr, const Limits& limits, Farewell& farewell)
-      REQUIRES(mutex_);
+  Range set_break_locked(uint64_t addr, const Limits& limits, Farewell& farewell) REQUIRES(mutex_);
 
   // --- fork.cpp, memory_manager.cpp
   Result<std::unique_ptr<Impl>> fork_locked(uint64_t& invalidations) REQUIRES(mutex_);

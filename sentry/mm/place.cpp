@@ -43,8 +43,7 @@ std::optional<uint64_t> MemoryManager::Impl::gap_bottom_up(uint64_t length, Rang
   for (auto at = vmas.first_after(gap_start);; ++at) {
     const bool last = at == vmas.end() || at.range().start >= within.end;
     const uint64_t gap_end =
-        at == vmas.end() ? within.end
-                         : std::min(within.end, guarded_start(at.range(), at.value()));
+        at == vmas.end() ? within.end : std::min(within.end, guarded_start(at.range(), at.value()));
     if (gap_end > gap_start && gap_end - gap_start >= length) return gap_start;
     if (last) return std::nullopt;
     gap_start = std::max(gap_start, at.range().end);

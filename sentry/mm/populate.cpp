@@ -61,8 +61,8 @@ Result<void> MemoryManager::Impl::promise(Batch& batch, Range hole, const Vma& v
     if (hole.size() <= file_.limit() - file_.used()) return {};
     return extent.error();
   }
-  batch.map(hole, Pages{Pages::Kind::kPrivate, installed_prot(vma.prot, false), false,
-                        extent->start});
+  batch.map(hole,
+            Pages{Pages::Kind::kPrivate, installed_prot(vma.prot, false), false, extent->start});
   return {};
 }
 
@@ -97,8 +97,8 @@ Result<void> MemoryManager::Impl::populate_anonymous(Range hole, uint64_t addr, 
       return extent.error();
     }
     Batch batch(file_);
-    batch.map(guest, Pages{Pages::Kind::kPrivate, installed_prot(vma.prot, false), false,
-                           extent->start});
+    batch.map(guest,
+              Pages{Pages::Kind::kPrivate, installed_prot(vma.prot, false), false, extent->start});
     return run(batch);
   }
 }
@@ -145,8 +145,7 @@ Result<void> MemoryManager::Impl::populate_host(Range hole, uint64_t addr, Range
 }
 
 Result<void> MemoryManager::Impl::populate_hole(uint64_t addr, Range vma_range, const Vma& vma,
-                                                const FaultRound& round,
-                                                std::optional<PageInNeed>& need) {
+                                                const FaultRound& round, PageInNeed& need) {
   const Range hole = hole_around(addr, vma_range);
   if (vma.anonymous()) return populate_anonymous(hole, addr, vma);
   if (vma.host_fd >= 0) return populate_host(hole, addr, vma_range, vma, round.access);

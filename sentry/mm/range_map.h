@@ -16,7 +16,9 @@ namespace boxrun::mm {
 template <class V>
 concept RangeValue = requires(V v, const V& next, uint64_t bytes) {
   v.advance(bytes);  // v, seen from `bytes` further on: what the second half of a split gets
-  { v.continued_by(next, bytes) } -> std::same_as<bool>;  // `next`, `bytes` further on, says the same
+  {
+    v.continued_by(next, bytes)
+    } -> std::same_as<bool>;  // `next`, `bytes` further on, says the same
 };
 
 // A map from disjoint, non-empty ranges to values. Ranges are split when part of them is erased or
@@ -44,9 +46,15 @@ class RangeMap {
     Item operator*() const { return {{at_->first, at_->second.end}, at_->second.value}; }
     Range range() const { return {at_->first, at_->second.end}; }
     const V& value() const { return at_->second.value; }
-    Iterator& operator++() { ++at_; return *this; }
+    Iterator& operator++() {
+      ++at_;
+      return *this;
+    }
     Iterator operator++(int) { return Iterator(at_++); }
-    Iterator& operator--() { --at_; return *this; }
+    Iterator& operator--() {
+      --at_;
+      return *this;
+    }
     bool operator==(const Iterator&) const = default;
 
    private:
@@ -88,7 +96,8 @@ class RangeMap {
   template <class F>
   void for_each(Range range, F&& f) const {
     if (range.empty()) return;
-    for (Iterator at = first_after(range.start); at != end() && at.range().start < range.end; ++at) {
+    for (Iterator at = first_after(range.start); at != end() && at.range().start < range.end;
+         ++at) {
       const Range clipped = at.range().intersect(range);
       V value = at.value();
       value.advance(clipped.start - at.range().start);
@@ -171,7 +180,8 @@ class RangeMap {
   bool join_next(MapIterator at) {
     const auto next = std::next(at);
     if (next == map_.end() || next->first != at->second.end) return false;
-    if (!at->second.value.continued_by(next->second.value, at->second.end - at->first)) return false;
+    if (!at->second.value.continued_by(next->second.value, at->second.end - at->first))
+      return false;
     at->second.end = next->second.end;
     map_.erase(next);
     return true;

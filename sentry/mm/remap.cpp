@@ -50,7 +50,7 @@ Result<Vma> MemoryManager::Impl::check_remap(const Remap& remap, const Limits& l
   // Only a pure move may span several mappings (since 6.17).
   const bool pure_move = remap.fixed && remap.from.size() == remap.new_size;
   if (remap.from.end > at.range().end && !pure_move) return Errno::kFault;
-  const uint64_t more = remap.dont_unmap    ? remap.new_size
+  const uint64_t more = remap.dont_unmap  ? remap.new_size
                         : remap.expands() ? remap.new_size - remap.from.size()
                                           : 0;
   if (vma.source && more > 0) {
@@ -82,7 +82,8 @@ Result<uint64_t> MemoryManager::Impl::remap_locked(Remap remap, const Vma& vma,
   }
   MapRequest request;
   request.addr = remap.has_new_addr() ? remap.new_addr : 0;
-  request.placement = remap.fixed ? MapRequest::Placement::kFixed : MapRequest::Placement::kAnywhere;
+  request.placement =
+      remap.fixed ? MapRequest::Placement::kFixed : MapRequest::Placement::kAnywhere;
   request.source = vma.source;
   const uint64_t to = TRY(place(request, remap.new_size));
   TRY(move(remap, {to, to + remap.new_size}, vma, farewell));
@@ -139,8 +140,11 @@ Result<uint64_t> MemoryManager::remap(uint64_t old_addr, uint64_t old_size, uint
   const auto new_pages = page_up(new_size);
   if (!old_pages || !new_pages) return Errno::kInval;
   TRY(check(old_addr, *old_pages, *new_pages, new_addr, flags));
-  const Impl::Remap remap{{old_addr, old_addr + *old_pages}, *new_pages, new_addr,
-                          (flags & MREMAP_MAYMOVE) != 0, (flags & MREMAP_FIXED) != 0,
+  const Impl::Remap remap{{old_addr, old_addr + *old_pages},
+                          *new_pages,
+                          new_addr,
+                          (flags & MREMAP_MAYMOVE) != 0,
+                          (flags & MREMAP_FIXED) != 0,
                           (flags & MREMAP_DONTUNMAP) != 0};
   Farewell farewell(*this);
   Impl::SourceNews news;

@@ -16,8 +16,8 @@ std::optional<MemoryManager::Impl::Piece> MemoryManager::Impl::piece(uint64_t ad
   if (at == maps_.pages.end()) return std::nullopt;
   const Pages& pages = at.value();
   const bool write = access == Access::kWrite;
-  const bool forced = force == Force::kYes &&
-                      (!write || (pages.kind == Pages::Kind::kPrivate && !pages.cow));
+  const bool forced =
+      force == Force::kYes && (!write || (pages.kind == Pages::Kind::kPrivate && !pages.cow));
   if (!forced && !has(pages.prot, write ? Prot::kWrite : Prot::kRead)) return std::nullopt;
   const uint64_t offset = pages.offset + (addr - at.range().start);
   Piece piece;
@@ -52,8 +52,8 @@ static auto writer(std::span<const std::byte> from) {
 }
 
 Result<void> MemoryManager::copy_in(uint64_t from, std::span<std::byte> to) {
-  return all_or_fault(
-      impl_->transfer(from, to.size(), Access::kRead, Impl::Force::kNo, reader(to)), to.size());
+  return all_or_fault(impl_->transfer(from, to.size(), Access::kRead, Impl::Force::kNo, reader(to)),
+                      to.size());
 }
 
 Result<void> MemoryManager::copy_out(uint64_t to, std::span<const std::byte> from) {
@@ -87,8 +87,7 @@ Result<std::string> MemoryManager::copy_in_string(uint64_t from, size_t max) {
     const size_t size = std::min({chunk.size(), in_page, max + 1 - text.size()});
     TRY(copy_in(from, std::span(chunk).first(size)));
     if (const void* nul = memchr(chunk.data(), 0, size); nul != nullptr) {
-      text.append(reinterpret_cast<const char*>(chunk.data()),
-                  static_cast<const char*>(nul));
+      text.append(reinterpret_cast<const char*>(chunk.data()), static_cast<const char*>(nul));
       return text;
     }
     text.append(reinterpret_cast<const char*>(chunk.data()), size);

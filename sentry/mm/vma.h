@@ -61,8 +61,8 @@ struct Pages {
   // Not to be written through, whatever the vma allows: a private mapping copies first, a shared
   // one asks its source with for_write.
   bool cow = false;
-  uint64_t offset = 0;  // in the memory file or in the host file
-  int host_fd = -1;     // kHost
+  uint64_t offset = 0;     // in the memory file or in the host file
+  int host_fd = -1;        // kHost
   Ref<PageSource> source;  // kHost, kSource
 
   bool in_memory_file() const { return kind != Kind::kHost; }

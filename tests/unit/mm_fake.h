@@ -76,8 +76,8 @@ class FakeSpace final : public platform::AddressSpace {
 
   int applies = 0;
   int operations = 0;
-  std::set<int> refused;          // files that may not be mapped with PROT_EXEC
-  std::optional<int> fail_at;     // the operation, counted from now, that fails
+  std::set<int> refused;       // files that may not be mapped with PROT_EXEC
+  std::optional<int> fail_at;  // the operation, counted from now, that fails
   Errno fail_with = Errno::kNoMem;
 
  private:

@@ -15,7 +15,8 @@ TEST_CASE("fork shares until written, and takes back what is alone again") {
   World world;
   auto parent = world.mm();
   const uint64_t addr = map(*parent, kMiB);
-  for (uint64_t at = 0; at < kMiB; at += kPage) REQUIRE(store(*parent, addr + at, 1) == Touch::kDone);
+  for (uint64_t at = 0; at < kMiB; at += kPage)
+    REQUIRE(store(*parent, addr + at, 1) == Touch::kDone);
   const uint64_t before = world.file->used();
   const int applies = space_of(*parent).applies;
   auto forked = parent->fork();
@@ -104,8 +105,12 @@ TEST_CASE("a failed mmap leaves nothing behind") {
   CHECK(world.file->used() == used);
   CHECK(mm->vmas().size() == 1);
   space_of(*mm).fail_at = 1;
-  CHECK(mm->map({.addr = keep, .length = 4 * kPage, .prot = kRw,
-                 .placement = MapRequest::Placement::kFixed}, {}).error() == Errno::kNoMem);
+  CHECK(mm->map({.addr = keep,
+                 .length = 4 * kPage,
+                 .prot = kRw,
+                 .placement = MapRequest::Placement::kFixed},
+                {})
+            .error() == Errno::kNoMem);
   CHECK(load(*mm, keep) == 1);
   space_of(*mm).fail_at = 0;
   CHECK_FALSE(mm->unmap(keep, 4 * kPage).ok());

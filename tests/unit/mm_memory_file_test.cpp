@@ -155,7 +155,8 @@ TEST_CASE("MemoryFile behaves like one counter and one byte per page") {
       Range extent = held[i];
       if (choice == 4) {
         file->ref(extent);
-        for (uint64_t p = extent.start / kPageSize; p < extent.end / kPageSize; p++) model[p].refs++;
+        for (uint64_t p = extent.start / kPageSize; p < extent.end / kPageSize; p++)
+          model[p].refs++;
         held.push_back(extent);
         continue;
       }

@@ -86,7 +86,8 @@ TEST_CASE("placement: hints, top down, MAP_32BIT, stack guard gaps") {
   CHECK(other != 0x123456789000);
   const uint64_t next = *mm->map({.length = kPage}, {});
   CHECK(next == other - kPage);
-  const uint64_t low = *mm->map({.length = kPage, .placement = MapRequest::Placement::kBelow2G}, {});
+  const uint64_t low =
+      *mm->map({.length = kPage, .placement = MapRequest::Placement::kBelow2G}, {});
   CHECK(low == 0x40000000);
   request.addr = 0x200000000000;
   request.length = 4 * kPage;
@@ -105,7 +106,8 @@ TEST_CASE("munmap and mprotect split and join") {
   World world;
   auto mm = world.mm();
   const uint64_t addr = map(*mm, 8 * kPage);
-  for (uint64_t i = 0; i < 8; i++) CHECK(store(*mm, addr + i * kPage, static_cast<uint8_t>(i + 1)) == Touch::kDone);
+  for (uint64_t i = 0; i < 8; i++)
+    CHECK(store(*mm, addr + i * kPage, static_cast<uint8_t>(i + 1)) == Touch::kDone);
   CHECK(mm->protect(addr + 2 * kPage, 2 * kPage, Prot::kRead, false).ok());
   CHECK(mm->vmas().size() == 3);
   CHECK(store(*mm, addr + 2 * kPage, 9) == Touch::kSegv);
@@ -241,8 +243,8 @@ TEST_CASE("RLIMIT_AS, RLIMIT_DATA and the number of mappings") {
   uint64_t addr = 0x10000000;
   int count = 0;
   for (; count < 70000; count++, addr += 2 * kPage) {
-    const auto mapped = crowded->map({.addr = addr, .length = kPage,
-                                      .placement = MapRequest::Placement::kFixed}, {});
+    const auto mapped = crowded->map(
+        {.addr = addr, .length = kPage, .placement = MapRequest::Placement::kFixed}, {});
     if (!mapped) {
       last = mapped.error();
       break;

@@ -45,7 +45,8 @@ class Model {
  public:
   explicit Model(unsigned seed) : random_(seed) {
     std::string content;
-    for (uint64_t i = 0; i < kFilePages; i++) content += std::string(kPage, static_cast<char>(i + 1));
+    for (uint64_t i = 0; i < kFilePages; i++)
+      content += std::string(kPage, static_cast<char>(i + 1));
     content.resize(content.size() - kPage / 2);
     file_ = make_ref<TestFile>(content);
     source_ = make_ref<TestFile>(std::string(kFilePages * kPage, 0), world_.file.get());
@@ -61,19 +62,31 @@ class Model {
     Process& p = processes_[pick(processes_.size())];
     switch (pick(16)) {
       case 0:
-      case 1: return map_private(p);
-      case 2: return map_shared(p);
-      case 3: return map_file(p);
-      case 4: return map_source(p);
-      case 5: return unmap(p);
+      case 1:
+        return map_private(p);
+      case 2:
+        return map_shared(p);
+      case 3:
+        return map_file(p);
+      case 4:
+        return map_source(p);
+      case 5:
+        return unmap(p);
       case 6:
-      case 7: return protect(p);
-      case 8: return remap(p);
-      case 9: return advise(p);
-      case 10: return fork(p);
-      case 11: return exit();
-      case 12: return pick(2) == 0 ? lose(p) : fail_inside(p);
-      default: return access(p);
+      case 7:
+        return protect(p);
+      case 8:
+        return remap(p);
+      case 9:
+        return advise(p);
+      case 10:
+        return fork(p);
+      case 11:
+        return exit();
+      case 12:
+        return pick(2) == 0 ? lose(p) : fail_inside(p);
+      default:
+        return access(p);
     }
   }
 
@@ -134,7 +147,9 @@ class Model {
   }
   void set_shared(Process& p, Range where, Prot protection, const Shared& bytes, uint64_t first) {
     for (uint64_t i = where.start; i < where.end; i++) {
-      p.pages[i] = {.kind = ModelPage::Kind::kShared, .prot = protection, .shared = bytes,
+      p.pages[i] = {.kind = ModelPage::Kind::kShared,
+                    .prot = protection,
+                    .shared = bytes,
                     .index = first + (i - where.start)};
     }
   }
@@ -146,8 +161,8 @@ class Model {
     r.offset = first * kPage;
     if (!map(p, r)) return;
     for (uint64_t i = where.start; i < where.end; i++) {
-      p.pages[i] = {.kind = ModelPage::Kind::kFile, .prot = r.prot,
-                    .index = first + (i - where.start)};
+      p.pages[i] = {
+          .kind = ModelPage::Kind::kFile, .prot = r.prot, .index = first + (i - where.start)};
     }
   }
   void map_source(Process& p) {
@@ -189,9 +204,9 @@ class Model {
     const Range from = pages();
     const uint64_t to = pick(kPages - from.size() + 1);
     const bool overlaps = from.overlaps({to, to + from.size()});
-    const auto done = p.mm->remap(kBase + from.start * kPage, from.size() * kPage,
-                                  from.size() * kPage, MREMAP_MAYMOVE | MREMAP_FIXED,
-                                  kBase + to * kPage, {});
+    const auto done =
+        p.mm->remap(kBase + from.start * kPage, from.size() * kPage, from.size() * kPage,
+                    MREMAP_MAYMOVE | MREMAP_FIXED, kBase + to * kPage, {});
     if (overlaps) {
       REQUIRE(done.error() == Errno::kInval);
       return;
@@ -217,8 +232,9 @@ class Model {
       if (advice == MADV_DONTNEED && page.kind == ModelPage::Kind::kPrivate) {
         // A private copy of a file page becomes the file's page again.
         page.value = 0;
-        if (page.index != 0) page = {ModelPage::Kind::kFile, page.prot, 0, nullptr, page.index - 1,
-                                     page.wipe, page.leave};
+        if (page.index != 0)
+          page = {ModelPage::Kind::kFile, page.prot, 0,         nullptr,
+                  page.index - 1,         page.wipe, page.leave};
       }
     }
   }

@@ -56,8 +56,8 @@ TEST_CASE("mremap of copy-on-write pages stays copy-on-write") {
   const uint64_t addr = map(*mm, 4 * kPage);
   fill(*mm, addr, 4);
   auto child = std::move(*&*mm->fork());
-  const uint64_t moved = *mm->remap(addr, 4 * kPage, 4 * kPage, MREMAP_MAYMOVE | MREMAP_FIXED,
-                                    0x300000000000, {});
+  const uint64_t moved =
+      *mm->remap(addr, 4 * kPage, 4 * kPage, MREMAP_MAYMOVE | MREMAP_FIXED, 0x300000000000, {});
   CHECK(store(*mm, moved, 99) == Touch::kDone);
   CHECK(load(*child, addr) == 1);
   CHECK(load(*mm, moved + kPage) == 2);
@@ -93,8 +93,8 @@ TEST_CASE("mremap keeps sources informed") {
   auto mm = world.mm();
   auto file = make_ref<TestFile>(text_of_pages(8), world.file.get());
   const uint64_t addr = map_file(*mm, file, 2 * kPage, kRw, true);
-  const uint64_t moved = *mm->remap(addr, 2 * kPage, 8 * kPage, MREMAP_MAYMOVE | MREMAP_FIXED,
-                                    0x300000000000, {});
+  const uint64_t moved =
+      *mm->remap(addr, 2 * kPage, 8 * kPage, MREMAP_MAYMOVE | MREMAP_FIXED, 0x300000000000, {});
   CHECK(load(*mm, moved + 7 * kPage) == 'h');
   file->truncate(4 * kPage);
   CHECK(load(*mm, moved + 7 * kPage) == -2);
@@ -145,7 +145,8 @@ TEST_CASE("MADV_DONTNEED brings zeros, or the file, back") {
   CHECK(load(*mm, addr) == 0);
   CHECK(load(*child, addr) == 1);
   const uint64_t large = map(*mm, 4 * kMiB);
-  for (uint64_t at = 0; at < 4 * kMiB; at += kPage) CHECK(store(*mm, large + at, 1) == Touch::kDone);
+  for (uint64_t at = 0; at < 4 * kMiB; at += kPage)
+    CHECK(store(*mm, large + at, 1) == Touch::kDone);
   const uint64_t used = world.file->used();
   CHECK(mm->advise(large, 4 * kMiB, MADV_DONTNEED).ok());
   CHECK(world.file->used() == used - 4 * kMiB);

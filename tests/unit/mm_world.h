@@ -14,7 +14,6 @@
 
 namespace boxrun::mm::test {
 
-
 inline constexpr Prot kRw = Prot::kRead | Prot::kWrite;
 inline constexpr uint64_t kMiB = 1 << 20;
 inline constexpr uint64_t kPage = kPageSize;
@@ -40,7 +39,7 @@ struct World {
 };
 
 inline uint64_t map(MemoryManager& mm, uint64_t length, Prot prot = kRw, uint64_t fixed = 0,
-             const Limits& limits = {}) {
+                    const Limits& limits = {}) {
   MapRequest request;
   request.length = length;
   request.prot = prot;
@@ -72,8 +71,7 @@ class TestFile final : public PageSource {
     auto at = cache_.find(range.start);
     if (at == cache_.end()) {
       const Range page = TRY(pages_->allocate(kPageSize));
-      (void)!pread(fd_.get(), pages_->data(page.start), kPageSize,
-                   static_cast<off_t>(range.start));
+      (void)!pread(fd_.get(), pages_->data(page.start), kPageSize, static_cast<off_t>(range.start));
       at = cache_.emplace(range.start, page).first;
     }
     pages_->ref(at->second);
@@ -114,7 +112,7 @@ class TestFile final : public PageSource {
 };
 
 inline uint64_t map_file(MemoryManager& mm, Ref<PageSource> source, uint64_t length, Prot prot,
-                  bool shared, uint64_t offset = 0) {
+                         bool shared, uint64_t offset = 0) {
   MapRequest request;
   request.length = length;
   request.prot = prot;
