@@ -19,6 +19,7 @@
 #include "sentry/fs/host_file.h"
 #include "sentry/fs/special_files.h"
 #include "sentry/kernel/kernel.h"
+#include "sentry/kernel/proc_fs.h"
 #include "sentry/kernel/thread_group.h"
 #include "sentry/loader/program_loader.h"
 #include "sentry/policy/violation_log.h"
@@ -110,6 +111,7 @@ class Sandbox final : public kernel::KernelEvents {
   MaybeFailure make_memory();
   MaybeFailure make_files();
   MaybeFailure make_kernel();
+  MaybeFailure mount_proc();
   Ref<vfs::Mount> memfd_mount();
   MaybeFailure make_process();
   Result<Ref<vfs::FdTable>> adopt_streams(const Ref<Credentials>& cred);
@@ -201,6 +203,16 @@ MaybeFailure Sandbox::make_kernel() {
   auto kernel = kernel::Kernel::create(std::move(config));
   if (!kernel.ok()) return cannot("create the kernel", kernel.error());
   kernel_ = std::move(*kernel);
+  return mount_proc();
+}
+
+MaybeFailure Sandbox::mount_proc() {
+  vfs::Mount::Config config;
+  config.file_system = kernel::ProcFs::create(*kernel_, devices_.allocate());
+  config.source = "proc";
+  config.flags = vfs::MountFlags::kNoSuid | vfs::MountFlags::kNoDev | vfs::MountFlags::kNoExec;
+  const auto mounted = tree_.mounts->attach(vfs::Mount::create(std::move(config)), tree_.proc);
+  if (!mounted.ok()) return cannot("mount /proc", mounted.error());
   return {};
 }
 

@@ -5,6 +5,8 @@
 #include <algorithm>
 
 #include "sentry/fs/dev_fs.h"
+#include "sentry/fs/sys_fs.h"
+#include "sentry/kernel/proc_node.h"
 #include "sentry/vfs/operations.h"
 
 namespace boxrun::sentry {
@@ -34,6 +36,10 @@ class Builder {
       if (auto failure = make_one(path.substr(0, at), true)) return failure;
     }
     return make_one(path, directory);
+  }
+
+  Result<vfs::Path> place_of(const std::string& path) {
+    return vfs::walk(caller_, mounts_->root(), path, {});
   }
 
   MaybeFailure attach(const std::string& target, vfs::Mount::Config config, bool directory) {
@@ -162,6 +168,19 @@ MaybeFailure mount_dev(Builder& builder, const TreeResources& resources) {
   return builder.attach("/dev/shm", std::move(shm), true);
 }
 
+MaybeFailure mount_sys(Builder& builder, const TreeResources& resources) {
+  const auto cpus = static_cast<unsigned>(kernel::sandbox_cpus().size());
+  auto sys = fs::create_sys_fs(resources.devices.allocate(), cpus, resources.memory,
+                               resources.clock);
+  if (!sys.ok()) return cannot("make /sys", sys.error());
+  vfs::Mount::Config config;
+  config.file_system = std::move(*sys);
+  config.source = "sysfs";
+  config.flags =
+      MountFlags::kReadOnly | MountFlags::kNoSuid | MountFlags::kNoDev | MountFlags::kNoExec;
+  return builder.attach("/sys", std::move(config), true);
+}
+
 }  // namespace
 
 MaybeFailure build_tree(const BootSpec& spec, const TreeResources& resources, Tree& tree) {
@@ -179,6 +198,12 @@ MaybeFailure build_tree(const BootSpec& spec, const TreeResources& resources, Tr
   for (const Item& item : in_order(spec)) {
     if (auto failure = mount_item(builder, item, resources, spec, tree)) return failure;
   }
+  // After the declared mounts: one at / must not hide them.
+  if (auto failure = mount_sys(builder, resources)) return failure;
+  if (auto failure = builder.make_mountpoint("/proc", true)) return failure;
+  auto proc = builder.place_of("/proc");
+  if (!proc.ok()) return cannot("find the mount point /proc", proc.error());
+  tree.proc = std::move(*proc);
   // From here on the skeleton is what was withheld: names that are missing in it are reported.
   root->set_flags(MountFlags::kReadOnly | MountFlags::kNoSuid | MountFlags::kNoDev |
                   MountFlags::kReportMissing);

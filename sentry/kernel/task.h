@@ -34,7 +34,7 @@ class Task final : public RefCounted {
  public:
   Task(Kernel& kernel, Ref<ThreadGroup> group, pid_t tid, TaskResources resources);
   ~Task() override;
-
+  static Task* current();  // whose thread this is, or null: for proc, which nobody tells who reads
   Kernel& kernel() const { return kernel_; }
   ThreadGroup& group() const { return *group_; }
   pid_t tid() const { return tid_.load(std::memory_order_relaxed); }  // any thread
@@ -124,7 +124,7 @@ class Task final : public RefCounted {
 
   // --- prctl(2), set_robust_list(2), set_tid_address(2)
   int pdeath_signal = 0;  // guarded by the tree lock
-  bool no_new_privs = false;
+  std::atomic<bool> no_new_privs{false};
   Nanos timer_slack = 50'000;
   uint64_t robust_list = 0;
   uint64_t clear_child_tid = 0;

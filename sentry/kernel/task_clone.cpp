@@ -123,7 +123,7 @@ void Task::inherit(Task& parent, const CloneArgs& args) {
   if (args.stack != 0) registers.rsp = args.stack;
   if (has(args.flags, CLONE_SETTLS)) registers.fs_base = args.tls;
   set_comm(parent.comm());
-  no_new_privs = parent.no_new_privs;
+  no_new_privs = parent.no_new_privs.load();
   timer_slack = parent.timer_slack;
   if (has(args.flags, CLONE_CHILD_CLEARTID)) clear_child_tid = args.child_tid;
   // A stack of one's own makes sense only in a memory of one's own (copy_thread).

@@ -13,6 +13,9 @@ namespace {
 
 constexpr uint64_t kSyscallInstructionSize = 2;
 
+// Like the kernel's `current`: a fact about the thread, set once when it begins.
+thread_local Task* current_task = nullptr;
+
 // Generous for handlers, small enough for thousands of tasks: only touched pages count.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr size_t kThreadStackSize = size_t{4} << 20;
@@ -76,11 +79,15 @@ void Task::go(Go how) {
   go_.notify_one();
 }
 
+Task* Task::current() { return current_task; }
+
 void* Task::thread_main(void* arg) {
   Ref<Task> task = adopt_ref(static_cast<Task*>(arg));
+  current_task = task.get();
   Kernel& kernel = task->kernel_;
   task->go_.wait(Go::kWait);
   if (task->go_ == Go::kRun) task->run();
+  current_task = nullptr;
   task = nullptr;
   kernel.thread_ended();
   return nullptr;

@@ -59,14 +59,15 @@ class Dentry final : public RefCounted {
   bool cached_ = false;  // whether recent_ holds a reference, at position_
   std::list<Ref<Dentry>>::iterator position_;
 
-  Mutex directory_mutex_{Rank::kDirectory};
+  Mutex directory_mutex_;
   std::atomic<uint32_t> mounts_{0};
 };
 
 class DentryCache {
  public:
   // Keeps at most `capacity` dentries that nobody else uses.
-  explicit DentryCache(size_t capacity = 16384) : capacity_(capacity) {}
+  explicit DentryCache(size_t capacity = 16384, Rank directories = Rank::kDirectory)
+      : capacity_(capacity), directory_rank_(directories) {}
   ~DentryCache() { clear(); }
   DentryCache(const DentryCache&) = delete;
   DentryCache& operator=(const DentryCache&) = delete;
@@ -112,6 +113,7 @@ class DentryCache {
   void release_locked(Dentry& dentry, Recent& evicted) REQUIRES(mutex_);
 
   const size_t capacity_;
+  const Rank directory_rank_;
   mutable Mutex mutex_{Rank::kDentry};
   Recent recent_ GUARDED_BY(mutex_);  // most recent first
 };

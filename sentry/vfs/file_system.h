@@ -38,7 +38,12 @@ class FileSystem : public RefCounted {
     std::string type;  // as in /proc/filesystems
     uint64_t device = 0;
     bool read_only = false;    // the file system itself; a Mount may be read-only on top
-    bool caches_names = true;  // false: no dentry outlives its last user (proc)
+    // false: no dentry outlives its last user, and none stands for a missing name (proc)
+    bool caches_names = true;
+    // Where the locks of its names belong. Those of proc come before the kernel's, which its
+    // lookups take.
+    Rank rename_rank = Rank::kRename;
+    Rank directory_rank = Rank::kDirectory;
   };
 
   virtual Ref<Inode> root() = 0;
@@ -56,13 +61,15 @@ class FileSystem : public RefCounted {
 
  protected:
   explicit FileSystem(Properties properties)
-      : properties_(std::move(properties)), dentries_(properties_.caches_names ? 16384 : 0) {}
+      : properties_(std::move(properties)),
+        rename_mutex_(properties_.rename_rank),
+        dentries_(properties_.caches_names ? 16384 : 0, properties_.directory_rank) {}
   // Empties the cache while the derived class is still whole: inodes may need it to go away.
   void last_reference_gone() override;
 
  private:
   const Properties properties_;
-  Mutex rename_mutex_{Rank::kRename};
+  Mutex rename_mutex_;
   Mutex mutex_{Rank::kDentry};
   DentryCache dentries_;
   Ref<Dentry> root_dentry_ GUARDED_BY(mutex_);

@@ -162,6 +162,10 @@ Result<Ref<FileDescription>> open_create(Caller& caller, const At& at, const Ope
   if ((how.flags & (O_NOFOLLOW | O_EXCL)) != 0) options.follow = Follow::kNo;
   for (int i = 0; i < kMaxRetries; i++) {
     const LastName last = TRY(walk_to_last(caller, at.start, at.path, options));
+    // A magic link in the end (/dev/stdout) is the file itself, not a name in a directory.
+    if (last.kind == LastName::Kind::kRoot && !last.directory.dentry->inode()->is_directory()) {
+      return open_existing(caller, last.directory, how.flags & ~O_CREAT);
+    }
     if (last.kind != LastName::Kind::kNormal || last.trailing_slash) return Errno::kIsDir;
     Result<CreateStep> step = create_or_find(caller, last, how);
     if (step.error() == Errno::kRoFs) static_cast<void>(require_writable(caller, last.directory));

@@ -31,7 +31,10 @@ Result<Chain> look_up_locked(Dentry& directory, std::span<const std::string_view
   }
   LookupResult result;
   inode->lookup_path(names, intent, result);
-  const bool missing = result.error == Errno::kNoEnt && result.inodes.size() < names.size();
+  // Without cached names a missing one is an error even for those who would make it: mkdir in proc
+  // is ENOENT (fs/namei.c: filename_create).
+  const bool missing = result.error == Errno::kNoEnt && result.inodes.size() < names.size() &&
+                       inode->file_system().properties().caches_names;
   if (result.inodes.empty() && !missing) {
     return result.error == Errno::kOk ? Errno::kIo : result.error;
   }

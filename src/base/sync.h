@@ -30,6 +30,8 @@ namespace boxrun {
 // rank are taken together only through Lock2, which orders them by address.
 enum class Rank : int {
   kFileOffset = 5,    // position of one open file; held while it is read: proc reads anything
+  kProcRename = 7,    // of proc, instead of kRename and kDirectory: its lookups ask the kernel
+  kProcDirectory = 8,
   kKernel = 10,
   kTaskTree = 20,
   kSignals = 30,
