@@ -333,6 +333,7 @@ PipePair create_pipe(const PipeSystem& system, int flags, Ref<Credentials> crede
                                                         "pipe:[%]", *credentials);
   const Ref<vfs::Inode> inode = path.dentry->inode();
   const Ref<Pipe> pipe = make_ref<Pipe>(system, false);
+  static_cast<void>(inode->attach_if_none(pipe));  // for who opens /proc/PID/fd/N
   const auto end = [&](int mode) -> Ref<vfs::FileDescription> {
     const vfs::OpenRequest request{mode | (flags & (O_NONBLOCK | O_DIRECT)), path, credentials};
     return make_ref<PipeEnd>(request, inode, pipe, pipe->open_end(mode).value_or({}));
