@@ -172,7 +172,7 @@ Result<Forked> fork_into_namespaces(const NamespaceRequest& request) {
   if (new_user && ids == IdMap::kAll) {
     const char mapped = map_all_ids(attempt.pid).ok() ? 1 : 0;
     // A child that is gone already shows as a broken pipe here and as an exit to the caller.
-    static_cast<void>(::write(go_end.get(), &mapped, 1));
+    static_cast<void>(::write(go_end.get(), &mapped, 1) == 1);
   }
   return forked;
 }

@@ -109,7 +109,7 @@ TEST_CASE("the child of a dead parent ends itself, and dies with a living one") 
     const Result<UniqueFd> self = pidfd_of_self();
     if (::fork() == 0) {
       die_with_parent((*self).get());
-      static_cast<void>(::write(report[1], "x", 1));
+      static_cast<void>(::write(report[1], "x", 1) == 1);
       for (;;) ::pause();
     }
     for (;;) ::pause();

@@ -111,7 +111,7 @@ class Beacon {
   UniqueFd read_, write_;
 };
 
-void light(int fd) { static_cast<void>(::write(fd, "x", 1)); }
+void light(int fd) { static_cast<void>(::write(fd, "x", 1) == 1); }
 
 }  // namespace
 

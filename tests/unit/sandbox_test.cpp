@@ -100,7 +100,7 @@ Told run_apart(const RunSpec& spec, Program with) {
     const Outcome outcome = run_sandbox(spec, kStandIn, {true, true, true}, collector);
     std::string text = outcome.failure ? to_string(*outcome.failure) : "";
     text += "\ngofer: " + outcome.gofer_layers.names() + "\nsentry: " + outcome.sentry_layers.names();
-    static_cast<void>(::write(ends[1], text.data(), text.size()));
+    static_cast<void>(::write(ends[1], text.data(), text.size()) > 0);
     ::_exit(exit_status(outcome, false, 122));
   }
   ::close(ends[1]);
