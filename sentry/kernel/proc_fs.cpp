@@ -19,6 +19,7 @@
 #include "sentry/kernel/thread_group.h"
 #include "sentry/vfs/access.h"
 #include "sentry/vfs/file_description.h"
+#include "src/base/check.h"
 
 namespace boxrun::kernel {
 namespace {
@@ -408,7 +409,8 @@ Result<void> ProcInode::iterate(uint64_t& position, uint64_t parent_ino, vfs::Di
 
 std::string make_boot_id() {
   std::array<unsigned char, 16> bytes{};
-  static_cast<void>(::getrandom(bytes.data(), bytes.size(), 0));
+  // Up to 256 bytes always come whole (getrandom(2)).
+  CHECK(::getrandom(bytes.data(), bytes.size(), 0) == static_cast<ssize_t>(bytes.size()));
   return format_uuid(bytes);
 }
 
