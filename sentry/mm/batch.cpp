@@ -1,5 +1,6 @@
 #include "sentry/mm/batch.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace boxrun::mm {
@@ -26,6 +27,11 @@ void Batch::protect(Range guest, Prot prot, std::optional<bool> cow) {
 }
 
 void Batch::unmap(Range guest) { changes_.push_back({Op::Kind::kUnmap, guest, {}, std::nullopt}); }
+
+bool Batch::touches(uint64_t addr) const {
+  return std::any_of(changes_.begin(), changes_.end(),
+                     [addr](const Change& change) { return change.guest.contains(addr); });
+}
 
 namespace {
 

@@ -28,6 +28,7 @@ class Batch {
   void protect(Range guest, platform::Prot prot, std::optional<bool> cow = std::nullopt);
   void unmap(Range guest);
   bool empty() const { return changes_.empty(); }
+  bool touches(uint64_t addr) const;
 
   // After an error the page map is as before; what it says but the platform lost comes back with
   // the guest's next fault. `user` is all of the address space. `quarantine` gets pages that can

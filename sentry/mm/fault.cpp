@@ -16,8 +16,8 @@ namespace {
 
 // Rounds of one fault. Each ends with progress of this or another thread, so a few are enough.
 constexpr int kMaxRounds = 32;
-// Faults in a row on a page that is there, with unrelated changes in between.
-constexpr int kMostSpurious = 16;
+// Threads of one process that fault on pages that are there, before the oldest is forgotten.
+constexpr size_t kMostReinstalled = 64;
 // How much memory that is ours alone again becomes writable at once.
 constexpr uint64_t kTakeBack = 2 << 20;
 
@@ -228,29 +228,24 @@ Result<void> MemoryManager::Impl::unshare(Batch& batch, Range piece, const Pages
 // The page is there with all the access that the guest may have. Either the fault was raced by
 // another thread's, or a failed operation left the platform without what our map says, or the
 // touch is not allowed (the access is unknown, or the page is beyond the end of a host file).
-// Installing it again answers the first two; the second such fault of the same thread in a row
-// with nothing changed in between is of the third kind.
+// Installing it again answers the first two. If the same thread faults there again and the page has
+// not changed meanwhile, the fault is of the third kind. Only changes of this page count: any
+// number of races may be lost on a page that a process forks over and over, and each begins with a
+// change.
 FaultResult MemoryManager::Impl::reinstall(const FaultRound& round, const Vma& vma) {
   const auto page = maps_.pages.find(round.addr);
   const Pages& pages = page.value();
   if (pages.kind == Pages::Kind::kHost) {
     struct stat st {};
-    const uint64_t at = pages.offset + (page_down(round.addr) - page.range().start);
-    if (fstat(pages.host_fd, &st) == 0 && at >= static_cast<uint64_t>(st.st_size)) {
+    const uint64_t offset = pages.offset + (page_down(round.addr) - page.range().start);
+    if (fstat(pages.host_fd, &st) == 0 && offset >= static_cast<uint64_t>(st.st_size)) {
       return FaultResult::kBusError;
     }
   }
   const auto self = std::this_thread::get_id();
-  auto* entry = std::find_if(spurious_.begin(), spurious_.end(), [&](const Spurious& s) {
-    return s.thread == self && s.page == page_down(round.addr);
-  });
-  if (entry == spurious_.end()) {
-    entry = &spurious_[next_spurious_++ % spurious_.size()];
-    *entry = {self, page_down(round.addr), 0, 0};
-  }
-  const bool again = entry->times > 0 && entry->generation == generation_;
-  if (again || entry->times >= kMostSpurious) {
-    *entry = {};
+  const uint64_t at = page_down(round.addr);
+  const auto is_ours = [&](const Reinstalled& r) { return r.thread == self && r.page == at; };
+  if (std::erase_if(reinstalled_, is_ours) != 0) {
     return round.access == Access::kUnknown ? FaultResult::kAccessError : FaultResult::kBusError;
   }
   const Range guest = block_around(round.addr, kStep).intersect(page.range());
@@ -260,9 +255,11 @@ FaultResult MemoryManager::Impl::reinstall(const FaultRound& round, const Vma& v
   if (same.in_memory_file()) file_.ref(same.extent(guest.size()));
   Batch batch(file_);
   batch.map(guest, std::move(same));
-  const auto done = run(batch);
-  entry->times = done ? entry->times + 1 : 0;
-  entry->generation = generation_;
+  const auto done = run_unchanged(batch);
+  if (done) {
+    if (reinstalled_.size() == kMostReinstalled) reinstalled_.erase(reinstalled_.begin());
+    reinstalled_.push_back({self, at});
+  }
   return fault_result(done);
 }
 

@@ -3,7 +3,6 @@
 // (what a fault or a promise puts behind a range), fork, remap, brk, advise, lock, user (copies),
 // pin, atomics, info.
 #pragma once
-#include <array>
 #include <memory>
 #include <optional>
 #include <string>
@@ -161,8 +160,14 @@ class MemoryManager::Impl {
   }
 
   Result<void> run(Batch& batch) REQUIRES(mutex_) {
-    generation_++;
-    return batch.run(*address_space_, user_, maps_.pages, quarantine_);
+    std::erase_if(reinstalled_, [&](const Reinstalled& r) { return batch.touches(r.page); });
+    return run_unchanged(batch);
+  }
+  // For a batch that brings the platform nothing new.
+  Result<void> run_unchanged(Batch& batch) REQUIRES(mutex_) {
+    const auto done = batch.run(*address_space_, user_, maps_.pages, quarantine_);
+    if (!done) reinstalled_.clear();  // the platform may have lost what they were about
+    return done;
   }
 
   platform::Platform& platform_;
@@ -176,18 +181,15 @@ class MemoryManager::Impl {
   Maps maps_ GUARDED_BY(mutex_);
   WindowCache windows_ GUARDED_BY(mutex_);
   std::vector<Range> quarantine_ GUARDED_BY(mutex_);
-  uint64_t generation_ GUARDED_BY(mutex_) = 0;     // counts changes of the installed mappings
   uint64_t invalidations_ GUARDED_BY(mutex_) = 0;  // counts calls of invalidate
 
-  // Faults on pages that are installed already, to tell races from refusals: see reinstall().
-  struct Spurious {
+  // Pages that were installed again for a thread and have not changed since, oldest first: see
+  // reinstall(). At most kMostReinstalled.
+  struct Reinstalled {
     std::thread::id thread;
     uint64_t page = 0;
-    uint64_t generation = 0;
-    int times = 0;
   };
-  std::array<Spurious, 64> spurious_ GUARDED_BY(mutex_);
-  size_t next_spurious_ GUARDED_BY(mutex_) = 0;
+  std::vector<Reinstalled> reinstalled_ GUARDED_BY(mutex_);
 };
 
 template <class Move>

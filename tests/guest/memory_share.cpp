@@ -1,8 +1,13 @@
 // Shared and private memory between mappings, processes and files; copy-on-write; advice.
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+
+#include <atomic>
+#include <thread>
+#include <vector>
 
 #include "tests/guest/guest_test.h"
 #include "tests/guest/memory_probe.h"
@@ -154,6 +159,33 @@ CASE(copy_on_write_through_generations) {
   CHECK_EQ(memory[kPage], 'g');
   CHECK_EQ(memory[2 * kPage], 'g');
   CHECK_EQ(memory[3 * kPage], 'p');
+}
+
+CASE(threads_write_one_page_while_the_process_forks) {
+  // Each fork makes the page copy-on-write again, and all threads fault on it at once.
+  auto* counter = reinterpret_cast<std::atomic<long>*>(map_anonymous(1, MAP_PRIVATE));
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> threads;
+  std::atomic<long> added{0};
+  for (int i = 0; i < 4; i++) {
+    threads.emplace_back([&] {
+      for (long mine = 1; !stop; mine++) {
+        counter->fetch_add(1);
+        added++;
+        if (mine % 64 == 0) sched_yield();
+      }
+    });
+  }
+  for (int i = 0; i < 150; i++) {
+    CHECK_EXIT(guest::spawn([&] {
+                 const long seen = counter->load();
+                 CHECK_EQ(counter->fetch_add(1), seen);
+               }),
+               0);
+  }
+  stop = true;
+  for (std::thread& thread : threads) thread.join();
+  CHECK_EQ(counter->load(), added.load());
 }
 
 CASE(the_kernel_writes_into_copied_pages_too) {

@@ -94,6 +94,24 @@ TEST_CASE("what the platform lost comes back with the next fault") {
   CHECK(store(*mm, addr, 8) == Touch::kDone);
 }
 
+TEST_CASE("a thread may lose any number of races for a page, and is refused what is not allowed") {
+  World world;
+  auto mm = world.mm();
+  const uint64_t addr = map(*mm, kPage);
+  CHECK(store(*mm, addr, 1) == Touch::kDone);
+  for (int race = 0; race < 100; race++) {
+    REQUIRE(mm->fork().ok());
+    // The second fault is that of a thread which touched the page before the first was resolved.
+    REQUIRE(mm->fault(addr, Access::kUnknown, {}) == FaultResult::kResolved);
+    REQUIRE(mm->fault(addr, Access::kUnknown, {}) == FaultResult::kResolved);
+  }
+  CHECK(mm->protect(addr, kPage, Prot::kRead, false).ok());
+  CHECK(mm->fault(addr, Access::kUnknown, {}) == FaultResult::kResolved);
+  // What happens elsewhere does not give it more tries.
+  (void)map(*mm, kPage);
+  CHECK(mm->fault(addr, Access::kUnknown, {}) == FaultResult::kAccessError);
+}
+
 TEST_CASE("a failed mmap leaves nothing behind") {
   World world;
   auto mm = world.mm();
