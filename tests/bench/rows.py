@@ -62,16 +62,14 @@ class MemoryRow(Row):
     unit = "KiB"
 
     def measure(self, target, cwd, workload):
-        with subprocess.Popen(target.command([workload, "idle"], cwd), cwd=cwd, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                              stderr=subprocess.DEVNULL) as process:
+        with target.start([workload, "idle"], cwd) as process:
             try:
                 ready, _, _ = select.select([process.stdout], [], [], 60)
-                if not ready or process.stdout.readline() != b"ready\n":
+                if not ready or process.stdout.readline() != "ready\n":
                     raise Failed("the workload never became ready")
                 return sum(pss_kib(pid) for pid in family(process.pid))
             finally:
-                process.stdin.close()
-                process.wait()
+                target.end(process)
 
 
 def figure_of(output, name):

@@ -1,10 +1,11 @@
 """What a workload can run in, and whether it works on this host."""
 import os
 import shutil
+import signal
 import subprocess
 
-# Long enough for the slowest row of the slowest target; never a measure of success.
-TIMEOUT = 600
+# Long enough for the slowest row of the slowest target, in seconds; never a measure of success.
+TIMEOUT = 180
 
 
 class Target:
@@ -21,8 +22,26 @@ class Target:
 
     def run(self, words, cwd):
         """The finished process; its output is text. OSError if it cannot be started, TimeoutExpired if it does not end."""
-        return subprocess.run(self.command(words, cwd), cwd=cwd, env=environment(), stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=TIMEOUT, check=False)
+        with self.start(words, cwd) as process:
+            try:
+                out, err = process.communicate(timeout=TIMEOUT)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
+            return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def start(self, words, cwd):
+        return subprocess.Popen(self.command(words, cwd), cwd=cwd, env=environment(), stdin=subprocess.PIPE,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+    @staticmethod
+    def end(process):
+        """Ends a command that waits for the end of its input, by force if it does not listen."""
+        process.stdin.close()
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
 
     def why_not(self, cwd):
         """Why this target cannot be measured here; None if it can."""
