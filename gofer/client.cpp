@@ -54,12 +54,15 @@ Result<void> Client::negotiate(Dialect wanted) {
   return {};
 }
 
-Result<Client::Line*> Client::take_line() {
+Result<Client::Line*> Client::take_line(uint16_t cpu) {
   const Lock lock(mutex_);
   while (free_lines_.empty() && !dead()) line_free_.wait(mutex_);
   if (dead()) return Errno::kIo;
-  Line* line = free_lines_.back();
-  free_lines_.pop_back();
+  const auto near = std::ranges::find(free_lines_, cpu, &Line::cpu);
+  const auto chosen = near != free_lines_.end() ? near : free_lines_.end() - 1;
+  Line* line = *chosen;
+  free_lines_.erase(chosen);
+  line->cpu = cpu;
   return line;
 }
 

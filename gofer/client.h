@@ -186,7 +186,8 @@ class Client {
 
   explicit Client(std::vector<std::unique_ptr<Channel>> channels);
   Result<void> negotiate(Dialect wanted);
-  Result<Line*> take_line();
+  // Rather one whose server thread is on that CPU (kNoCpu: any).
+  Result<Line*> take_line(uint16_t cpu);
   void give_back(Line* line);
   void die();
 

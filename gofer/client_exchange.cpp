@@ -1,5 +1,6 @@
 #include "gofer/client_exchange.h"
 
+#include <sched.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -11,10 +12,18 @@ namespace {
 constexpr size_t kBatchHeader = kHeaderSize + sizeof(uint16_t);
 constexpr size_t kMaxClunks = 100;  // in front of one packet
 
+// Where the calling thread is and, as it will wait for the reply, where there is room for the
+// server.
+uint16_t this_cpu() {
+  const int cpu = ::sched_getcpu();
+  return cpu < 0 || cpu >= kNoTag - 1 ? kNoCpu : static_cast<uint16_t>(cpu + 1);
+}
+
 }  // namespace
 
-Exchange::Exchange(Client& client) : client_(client), out_(std::span<std::byte>()) {
-  Result<Client::Line*> line = client_.take_line();
+Exchange::Exchange(Client& client)
+    : client_(client), out_(std::span<std::byte>()), cpu_(this_cpu()) {
+  Result<Client::Line*> line = client_.take_line(cpu_);
   if (!line.ok()) return;
   line_ = *line;
   line_->fds.clear();
@@ -30,9 +39,18 @@ Exchange::~Exchange() {
   if (line_ != nullptr) client_.give_back(line_);
 }
 
-// Tags only serve to recognise the answer. Tversion has its own, by the protocol.
+// Tags only serve to recognise the answer, and replies of a batch come in order. Tversion has its
+// own, by the protocol.
 uint16_t Exchange::tag_of_next() const {
-  return client_.dialect_ == Dialect::kNone ? kNoTag : count_;
+  switch (client_.dialect_) {
+    case Dialect::kNone:
+      return kNoTag;
+    case Dialect::kPlain:
+      return count_;
+    case Dialect::kBoxrun:
+      break;
+  }
+  return cpu_;
 }
 
 Errno Exchange::broken() {
@@ -66,9 +84,9 @@ Result<void> Exchange::run_batch() {
     packet = packet.subspan(kBatchHeader);
   } else {
     Encoder header(packet);
-    header(static_cast<uint32_t>(packet.size()), Type::kTbatch, uint16_t{0}, count_);
+    header(static_cast<uint32_t>(packet.size()), Type::kTbatch, cpu_, count_);
   }
-  const Frame reply = TRY(round_trip(packet, 0, 0));
+  const Frame reply = TRY(round_trip(packet, cpu_, 0));
   if (single) {
     replies_ =
         Decoder(std::span<const std::byte>(line_->in).first(kHeaderSize + reply.body.size()));

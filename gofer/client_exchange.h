@@ -11,6 +11,7 @@ struct Client::Line {
   std::unique_ptr<Channel> channel;
   std::array<std::byte, kMaxMessage> out, in;
   FdList fds;
+  uint16_t cpu = kNoCpu;  // as its last packet said; where the thread that serves it probably is
 };
 
 // Builds a chain of dependent requests, runs it, and hands out the replies in order. It owns one of
@@ -57,6 +58,7 @@ class Exchange {
   std::vector<uint32_t> clunks_;  // sent in front of the requests
   Encoder out_;
   uint16_t count_ = 0;
+  const uint16_t cpu_;
   Decoder replies_{Data()};
   ServerError failure_;
 };

@@ -94,6 +94,7 @@ std::vector<host::FilterRow> Gofer::filter_rows() const {
       {SYS_recvmsg, "channels"},
       {SYS_sendmsg, "channels"},
       {SYS_shutdown, "channels, at the end"},
+      {SYS_sched_setaffinity, "a serving thread follows its client", {arg32_is(0, 0)}},
       {SYS_openat, "every step of a walk, opening files"},
       {SYS_statx, "attributes", {nameless}},
       {SYS_readlinkat, "text of symbolic links", {nameless}},

@@ -21,6 +21,8 @@ enum class Dialect : uint8_t { kNone, kPlain, kBoxrun };
 inline constexpr uint32_t kNoFid = 0xffffffff;
 inline constexpr uint32_t kNoUid = 0xffffffff;  // n_uname of Tattach: none given
 inline constexpr uint16_t kNoTag = 0xffff;
+// Tags of the extension (README.md): one more than the CPU on which the client waits.
+inline constexpr uint16_t kNoCpu = 0;
 
 inline constexpr size_t kHeaderSize = 7;      // size[4] type[1] tag[2]
 inline constexpr size_t kMaxMessage = 65536;  // one packet, a batch included

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "gofer/cpu_follower.h"
 #include "gofer/requests.h"
 
 namespace boxrun::gofer {
@@ -26,6 +27,7 @@ void Session::serve(Channel& channel) {
   }
   const auto buffers = std::make_unique_for_overwrite<Buffers>();
   FdList received, donated;
+  CpuFollower cpu;
   for (;;) {
     const Result<size_t> size = channel.receive(buffers->in, received);
     if (!size.ok()) break;
@@ -38,6 +40,7 @@ void Session::serve(Channel& channel) {
     if (requests.packet(*frame) == Requests::Outcome::kMalformed) break;
     if (!channel.send(Data(buffers->out).first(out.size()), donated).ok()) break;
     donated.clear();
+    if (dialect_ == Dialect::kBoxrun) cpu.follow(frame->tag);
   }
   // Whatever ended this channel ends the session: its other threads must not wait for ever.
   shut_down_all();

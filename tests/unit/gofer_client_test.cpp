@@ -52,6 +52,7 @@ class Liar {
       Encoder encoder(out);
       FdList donated;
       answer(encoder, donated);
+      std::ranges::copy(Data(in).subspan(5, 2), out.begin() + 5);  // the tag of the request
       if (!channel.send(Data(out).first(encoder.size()), donated).ok()) return;
     }
     (void)channel.receive(in, fds);
