@@ -257,10 +257,11 @@ class Model {
     const Range where = pages();
     const std::array ops{Op::unmap({kBase + where.start * kPage, kBase + where.end * kPage})};
     REQUIRE(space_of(*p.mm).apply(ops).ok());
-    // Only an operation of ours can have failed.
+    // Only an operation of ours that failed can be the cause.
+    space_of(*p.mm).fail_at = 0;
     constexpr uint64_t kElsewhere = 0x100000000000;
-    test::map(*p.mm, kPage, kRw, kElsewhere);
-    REQUIRE(p.mm->unmap(kElsewhere, kPage).ok());
+    const MapRequest request{.addr = kElsewhere, .length = kPage, .prot = kRw};
+    REQUIRE_FALSE(p.mm->map(request, {}).ok());
   }
 
   // An operation of the platform fails in the middle of a fault: the guest just tries again.
