@@ -1,9 +1,8 @@
 #include "gofer/client_exchange.h"
 
 #include <sched.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+
+#include "src/base/file_status.h"
 
 namespace boxrun::gofer {
 namespace {
@@ -158,9 +157,9 @@ Result<Frame> Exchange::next_reply(Type expected) {
 Result<UniqueFd> Exchange::take_file() {
   UniqueFd file = line_->fds.take_next();
   // A FIFO or a device in place of a file could make the Sentry wait for somebody.
-  // The plain call: glibc's fstat(3) is newfstatat(2), which the sealed Sentry does not have.
-  struct stat st;
-  if (!file || syscall(SYS_fstat, file.get(), &st) < 0 || !S_ISREG(st.st_mode)) return broken();
+  if (!file) return broken();
+  const Result<struct stat> status = file_status(file.get());
+  if (!status.ok() || !S_ISREG(status->st_mode)) return broken();
   return file;
 }
 

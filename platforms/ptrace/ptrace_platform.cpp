@@ -46,8 +46,6 @@ constexpr HostSyscall kHostSyscalls[] = {
     {SYS_sendmsg, "stub seed: requests"},
     {SYS_recvfrom, "stub seed: replies"},
     {SYS_fstat, "stub files: identity of a donated file"},
-    {SYS_newfstatat, "stub files: fstat of glibc before 2.39"},
-    {SYS_fcntl, "stub files: access mode of a donated file"},
     {SYS_getpid, "ptrace: parent of new stubs"},
 };
 

@@ -1,9 +1,10 @@
 #include "platforms/stub/file_table.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 
 #include <utility>
+
+#include "src/base/file_status.h"
 
 namespace boxrun::platform {
 
@@ -13,8 +14,7 @@ FileTable::Use::~Use() {
 
 Result<FileTable::Use> FileTable::use(int fd) {
   if (fd >= 0 && fd == memory_file_) return Use(nullptr, kStubMemoryFd);
-  struct stat status;
-  if (::fstat(fd, &status) != 0) return last_error();
+  const struct stat status = TRY(file_status(fd));
   const int flags = TRY(host_result(::fcntl(fd, F_GETFL)));
   const Key key{status.st_dev, status.st_ino, flags & (O_ACCMODE | O_PATH)};
   Lock lock(mutex_);

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -12,6 +11,7 @@
 
 #include "sentry/fs/host_terminal.h"
 #include "sentry/vfs/access.h"
+#include "src/base/file_status.h"
 
 namespace boxrun::fs {
 namespace {
@@ -21,14 +21,6 @@ constexpr size_t kMaxChunk = 1 << 20;  // per host call
 // What a stream that poll(2) calls writable takes without blocking: a pipe has a page then, and a
 // terminal copies at least this much into its buffer.
 constexpr size_t kStreamChunk = 1024;
-
-// The system call itself: glibc uses newfstatat with an empty path, which the filter has no row
-// for.
-Result<struct stat> host_stat(int fd) {
-  struct stat status {};
-  TRY(host_result(::syscall(SYS_fstat, fd, &status)));
-  return status;
-}
 
 short host_poll(int fd, short events) {
   pollfd one{fd, events, 0};
@@ -46,7 +38,7 @@ class HostPages final : public mm::PageSource {
   }
   Result<Range> page_in(Range, bool) override { return Errno::kNxIo; }
   uint64_t size() override {
-    const Result<struct stat> status = host_stat(handle_->fd.get());
+    const Result<struct stat> status = file_status(handle_->fd.get());
     return status.ok() ? static_cast<uint64_t>(status->st_size) : 0;
   }
   Result<void> add_mapping(mm::MappingObserver&, Range, bool) override { return {}; }
@@ -67,7 +59,7 @@ class HostInode final : public vfs::Inode {
         name_(std::move(name)) {}
 
   Result<vfs::Attributes> attributes() override {
-    const struct stat status = TRY(host_stat(handle_->fd.get()));
+    const struct stat status = TRY(file_status(handle_->fd.get()));
     const auto nanos = [](const timespec& t) { return from_timespec(t); };
     vfs::Attributes out;
     out.dev = status.st_dev;
@@ -97,7 +89,7 @@ class HostInode final : public vfs::Inode {
   Result<Ref<vfs::FileDescription>> open(const vfs::OpenRequest& request) override;
   Ref<mm::PageSource> page_source() override {
     if (type() != vfs::FileType::kRegular) return nullptr;
-    const Result<struct stat> status = host_stat(handle_->fd.get());
+    const Result<struct stat> status = file_status(handle_->fd.get());
     if (!status.ok()) return nullptr;
     return make_ref<HostPages>(handle_,
                                mm::PageSource::Identity{status->st_dev, status->st_ino, name_});
@@ -233,7 +225,7 @@ Ref<HostFiles> HostFiles::create(uint64_t device, FdNotifier& notifier, OutputMe
 
 Result<Ref<HostHandle>> HostFiles::make_handle(UniqueFd fd) const {
   Ref<HostHandle> handle = make_ref<HostHandle>();
-  const struct stat status = TRY(host_stat(fd.get()));
+  const struct stat status = TRY(file_status(fd.get()));
   handle->type = vfs::file_type_of(status.st_mode);
   handle->flags = TRY(host_result(::fcntl(fd.get(), F_GETFL)));
   handle->seekable = ::lseek(fd.get(), 0, SEEK_CUR) >= 0;
@@ -250,7 +242,8 @@ Result<Ref<vfs::Terminal>> HostFiles::terminal_of(const HostHandle& handle, uint
   Ref<vfs::Terminal>& terminal = terminals_[rdev];
   if (!terminal) {
     UniqueFd copy = TRY(own_fd(::fcntl(handle.fd.get(), F_DUPFD_CLOEXEC, 0)));
-    terminal = make_ref<HostTerminal>(TRY(make_handle(std::move(copy))));
+    terminal =
+        make_ref<HostTerminal>(TRY(make_handle(std::move(copy))));
   }
   return terminal;
 }
@@ -258,7 +251,7 @@ Result<Ref<vfs::Terminal>> HostFiles::terminal_of(const HostHandle& handle, uint
 Result<Ref<vfs::FileDescription>> HostFiles::adopt(const Ref<vfs::Mount>& mount, UniqueFd fd,
                                                    std::string name, Ref<Credentials> credentials) {
   Ref<HostHandle> handle = TRY(make_handle(std::move(fd)));
-  const uint64_t rdev = TRY(host_stat(handle->fd.get())).st_rdev;
+  const uint64_t rdev = TRY(file_status(handle->fd.get())).st_rdev;
   Ref<vfs::Terminal> terminal = TRY(terminal_of(*handle, rdev));
   const int flags = handle->flags & (O_ACCMODE | O_APPEND | O_NONBLOCK);
   Ref<vfs::Inode> inode = make_ref<HostInode>(*this, std::move(handle), std::move(terminal), name);

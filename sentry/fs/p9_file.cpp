@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -10,6 +9,7 @@
 #include <utility>
 
 #include "sentry/fs/p9_fs.h"
+#include "src/base/file_status.h"
 
 namespace boxrun::fs {
 namespace {
@@ -68,10 +68,7 @@ Result<void> P9HostFile::sync(bool data_only) {
 
 Result<struct stat> P9HostFile::stat() const {
   if (fd() < 0) return Errno::kOpNotSupp;
-  // glibc's fstat(3) is newfstatat(2), which the sealed Sentry does not have.
-  struct stat st;
-  if (syscall(SYS_fstat, fd(), &st) < 0) return last_error();
-  return st;
+  return file_status(fd());
 }
 
 // --- P9Pages

@@ -3,12 +3,11 @@
 // gave is installed if nothing was invalidated meanwhile.
 #include "sentry/mm/memory_manager_impl.h"
 
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <bit>
 
 #include "src/base/bytes.h"
+#include "src/base/file_status.h"
 
 namespace boxrun::mm {
 
@@ -236,9 +235,9 @@ FaultResult MemoryManager::Impl::reinstall(const FaultRound& round, const Vma& v
   const auto page = maps_.pages.find(round.addr);
   const Pages& pages = page.value();
   if (pages.kind == Pages::Kind::kHost) {
-    struct stat st {};
+    const Result<struct stat> status = file_status(pages.host_fd);
     const uint64_t offset = pages.offset + (page_down(round.addr) - page.range().start);
-    if (fstat(pages.host_fd, &st) == 0 && offset >= static_cast<uint64_t>(st.st_size)) {
+    if (status.ok() && offset >= static_cast<uint64_t>(status->st_size)) {
       return FaultResult::kBusError;
     }
   }

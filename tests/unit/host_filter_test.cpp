@@ -17,6 +17,7 @@
 
 #include "src/host/filter.h"
 #include "src/host/filter_program.h"
+#include "tests/unit/forbidden_calls.h"
 #include "tests/unit/sealed_child.h"
 #include "tests/unit/test.h"
 
@@ -25,81 +26,11 @@ using namespace boxrun::host;
 
 namespace {
 
-struct Call {
-  int number;
-  const char* name;
-};
-
-// No process of ours may ever make these once it is sealed.
-constexpr Call kForbiddenEverywhere[] = {
-    {SYS_execve, "execve"},
-    {SYS_execveat, "execveat"},
-    {SYS_fork, "fork"},
-    {SYS_vfork, "vfork"},
-    {SYS_ptrace, "ptrace"},
-    {SYS_process_vm_readv, "process_vm_readv"},
-    {SYS_process_vm_writev, "process_vm_writev"},
-    {SYS_socket, "socket"},
-    {SYS_socketpair, "socketpair"},
-    {SYS_connect, "connect"},
-    {SYS_bind, "bind"},
-    {SYS_listen, "listen"},
-    {SYS_accept, "accept"},
-    {SYS_accept4, "accept4"},
-    {SYS_mount, "mount"},
-    {SYS_umount2, "umount2"},
-    {SYS_pivot_root, "pivot_root"},
-    {SYS_chroot, "chroot"},
-    {SYS_open_tree, "open_tree"},
-    {SYS_move_mount, "move_mount"},
-    {SYS_fsopen, "fsopen"},
-    {SYS_mount_setattr, "mount_setattr"},
-    {SYS_unshare, "unshare"},
-    {SYS_setns, "setns"},
-    {SYS_bpf, "bpf"},
-    {SYS_perf_event_open, "perf_event_open"},
-    {SYS_keyctl, "keyctl"},
-    {SYS_add_key, "add_key"},
-    {SYS_userfaultfd, "userfaultfd"},
-    {SYS_io_uring_setup, "io_uring_setup"},
-    {SYS_io_uring_enter, "io_uring_enter"},
-    {SYS_init_module, "init_module"},
-    {SYS_finit_module, "finit_module"},
-    {SYS_kexec_load, "kexec_load"},
-    {SYS_reboot, "reboot"},
-    {SYS_swapon, "swapon"},
-    {SYS_settimeofday, "settimeofday"},
-    {SYS_clock_settime, "clock_settime"},
-    {SYS_sethostname, "sethostname"},
-    {SYS_iopl, "iopl"},
-    {SYS_personality, "personality"},
-    {SYS_pidfd_getfd, "pidfd_getfd"},
-    {SYS_seccomp, "seccomp"},
-    {SYS_mknod, "mknod"},
-    {SYS_mknodat, "mknodat"},
-    {SYS_open_by_handle_at, "open_by_handle_at"},
-    {SYS_setpgid, "setpgid"},
-    {SYS_setsid, "setsid"},
-};
-
-// Names a file by a path, which only the Gofer and the monitor may do.
-constexpr Call kForbiddenToSentry[] = {
-    {SYS_open, "open"},           {SYS_openat, "openat"},       {SYS_openat2, "openat2"},
-    {SYS_creat, "creat"},         {SYS_stat, "stat"},           {SYS_lstat, "lstat"},
-    {SYS_newfstatat, "newfstatat"}, {SYS_statx, "statx"},       {SYS_access, "access"},
-    {SYS_faccessat, "faccessat"}, {SYS_readlink, "readlink"},   {SYS_readlinkat, "readlinkat"},
-    {SYS_unlink, "unlink"},       {SYS_unlinkat, "unlinkat"},   {SYS_rename, "rename"},
-    {SYS_renameat2, "renameat2"}, {SYS_linkat, "linkat"},       {SYS_symlinkat, "symlinkat"},
-    {SYS_mkdirat, "mkdirat"},     {SYS_chmod, "chmod"},         {SYS_fchmodat, "fchmodat"},
-    {SYS_chown, "chown"},         {SYS_fchownat, "fchownat"},   {SYS_chdir, "chdir"},
-    {SYS_truncate, "truncate"},   {SYS_setuid, "setuid"},       {SYS_setresuid, "setresuid"},
-    {SYS_kill, "kill"},           {SYS_tkill, "tkill"},         {SYS_pidfd_send_signal, "pidfd_send_signal"},
-};
-
 constexpr ProcessKind kKinds[] = {ProcessKind::kMonitor, ProcessKind::kGofer, ProcessKind::kSentry};
 
 bool allows(const std::vector<FilterRow>& rows, int number) {
-  return std::any_of(rows.begin(), rows.end(), [&](const FilterRow& r) { return r.number == number; });
+  return std::any_of(rows.begin(), rows.end(),
+                     [&](const FilterRow& r) { return r.number == number; });
 }
 
 void expect_killed(ProcessKind kind, const Call& call) {
@@ -162,12 +93,22 @@ uint32_t interpret(const std::vector<sock_filter>& program, const seccomp_data& 
       case BPF_LD | BPF_W | BPF_ABS:
         memcpy(&accumulator, reinterpret_cast<const char*>(&data) + op.k, sizeof accumulator);
         break;
-      case BPF_ALU | BPF_AND | BPF_K: accumulator &= op.k; break;
-      case BPF_JMP | BPF_JEQ | BPF_K: at += accumulator == op.k ? op.jt : op.jf; break;
-      case BPF_JMP | BPF_JGE | BPF_K: at += accumulator >= op.k ? op.jt : op.jf; break;
-      case BPF_JMP | BPF_JA: at += op.k; break;
-      case BPF_RET | BPF_K: return op.k;
-      default: return 1;
+      case BPF_ALU | BPF_AND | BPF_K:
+        accumulator &= op.k;
+        break;
+      case BPF_JMP | BPF_JEQ | BPF_K:
+        at += accumulator == op.k ? op.jt : op.jf;
+        break;
+      case BPF_JMP | BPF_JGE | BPF_K:
+        at += accumulator >= op.k ? op.jt : op.jf;
+        break;
+      case BPF_JMP | BPF_JA:
+        at += op.k;
+        break;
+      case BPF_RET | BPF_K:
+        return op.k;
+      default:
+        return 1;
     }
   }
   return 2;  // ran off the end
@@ -178,9 +119,10 @@ uint32_t expected(const std::vector<FilterRow>& rows, const seccomp_data& data) 
   if (data.arch != AUDIT_ARCH_X86_64) return SECCOMP_RET_KILL_PROCESS;
   if (data.nr == SYS_clone3) return SECCOMP_RET_ERRNO | ENOSYS;
   for (const FilterRow& row : rows) {
-    const bool holds = std::all_of(row.checks.begin(), row.checks.end(), [&](const ArgCheck& check) {
-      return (data.args[check.index] & check.mask) == check.value;
-    });
+    const bool holds =
+        std::all_of(row.checks.begin(), row.checks.end(), [&](const ArgCheck& check) {
+          return (data.args[check.index] & check.mask) == check.value;
+        });
     if (row.number == data.nr && holds) return SECCOMP_RET_ALLOW;
   }
   return SECCOMP_RET_KILL_PROCESS;
@@ -199,11 +141,13 @@ TEST_CASE("the compiled program means what the table says") {
   for (int i = 0; i < 200; i++) {
     const auto index = static_cast<uint8_t>(random() % 6);
     const uint64_t mask = random() % 2 == 0 ? UINT64_MAX : random();
-    made_up.push_back({static_cast<int>(random() % 200), "test", {arg_is(5, 7), {index, mask, random() & mask}}});
+    made_up.push_back(
+        {static_cast<int>(random() % 200), "test", {arg_is(5, 7), {index, mask, random() & mask}}});
   }
   for (const std::vector<FilterRow>& rows : tables) {
     for (const FilterRow& row : rows) {
-      for (const ArgCheck& check : row.checks) values.insert(values.end(), {check.value, check.value ^ (1ULL << (random() % 64))});
+      for (const ArgCheck& check : row.checks)
+        values.insert(values.end(), {check.value, check.value ^ (1ULL << (random() % 64))});
     }
     const std::vector<sock_filter> program = compile_filter(rows);
     REQUIRE(program.size() < BPF_MAXINSNS);
@@ -212,14 +156,16 @@ TEST_CASE("the compiled program means what the table says") {
       for (int i = 0; i < 60; i++) {
         seccomp_data data = {};
         data.nr = number;
-        data.arch = i == 0 ? static_cast<uint32_t>(AUDIT_ARCH_I386) : static_cast<uint32_t>(AUDIT_ARCH_X86_64);
+        data.arch = i == 0 ? static_cast<uint32_t>(AUDIT_ARCH_I386)
+                           : static_cast<uint32_t>(AUDIT_ARCH_X86_64);
         for (auto& argument : data.args) argument = values[random() % values.size()];
         if (random() % 2 == 0) data.args[5] = 7;
         // One that is allowed, if there is one.
         for (const FilterRow& row : rows) {
           if (row.number != number || random() % 2 == 0) continue;
           for (const ArgCheck& check : row.checks) {
-            if (check.mask != 0) data.args[check.index] = (data.args[check.index] & ~check.mask) | check.value;
+            if (check.mask != 0)
+              data.args[check.index] = (data.args[check.index] & ~check.mask) | check.value;
           }
         }
         if (interpret(program, data) != expected(rows, data)) wrong++;
@@ -254,16 +200,21 @@ TEST_CASE("arguments decide: new processes, executable memory, terminal input") 
   const auto sentry = [](const std::function<int()>& body) {
     return in_sealed_child(ProcessKind::kSentry, {}, body);
   };
-  CHECK(sentry([] { return ::syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0) >= 0 ? 0 : 1; }).signal == SIGSYS);
+  CHECK(sentry([] { return ::syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0) >= 0 ? 0 : 1; }).signal ==
+        SIGSYS);
   CHECK(sentry([] {
-          return ::syscall(SYS_clone, CLONE_VM | CLONE_THREAD | CLONE_SIGHAND | CLONE_NEWUSER, 0, 0, 0, 0) >= 0;
+          return ::syscall(SYS_clone, CLONE_VM | CLONE_THREAD | CLONE_SIGHAND | CLONE_NEWUSER, 0, 0,
+                           0, 0) >= 0;
         }).signal == SIGSYS);
   CHECK(sentry([] {
           ::mmap(nullptr, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
           return 0;
         }).signal == SIGSYS);
-  CHECK(sentry([] { return ::syscall(SYS_ioctl, 0, 0x5412 /* TIOCSTI */, "x") == 0; }).signal == SIGSYS);
-  CHECK(sentry([] { return ::syscall(SYS_clone3, nullptr, 0) < 0 && errno == ENOSYS ? 5 : 1; }).code == 5);
+  CHECK(sentry([] { return ::syscall(SYS_ioctl, 0, 0x5412 /* TIOCSTI */, "x") == 0; }).signal ==
+        SIGSYS);
+  CHECK(sentry([] {
+          return ::syscall(SYS_clone3, nullptr, 0) < 0 && errno == ENOSYS ? 5 : 1;
+        }).code == 5);
 }
 
 TEST_CASE("a call of another architecture kills") {

@@ -357,27 +357,12 @@ TEST_CASE("range sets join, cut and list their parts") {
 namespace {
 
 // What any sealed process may do, beside the rows that the platform asks for.
-constexpr int kBaseCalls[] = {SYS_futex,
-                              SYS_mmap,
-                              SYS_munmap,
-                              SYS_mprotect,
-                              SYS_madvise,
-                              SYS_brk,
-                              SYS_clone,
-                              SYS_clone3,
-                              SYS_rt_sigprocmask,
-                              SYS_exit,
-                              SYS_exit_group,
-                              SYS_write,
-                              SYS_gettid,
-                              SYS_rseq,
-                              SYS_set_robust_list,
-                              SYS_close,
-                              SYS_rt_sigreturn,
-                              SYS_clock_gettime,
-                              SYS_sched_getaffinity,
-                              SYS_getrandom,
-                              SYS_prlimit64};
+constexpr int kBaseCalls[] = {
+    SYS_futex,      SYS_mmap,     SYS_munmap,       SYS_mprotect,       SYS_madvise,
+    SYS_brk,        SYS_clone,    SYS_clone3,       SYS_rt_sigprocmask, SYS_exit,
+    SYS_exit_group, SYS_write,    SYS_gettid,       SYS_rseq,           SYS_set_robust_list,
+    SYS_close,      SYS_fcntl,    SYS_rt_sigreturn, SYS_clock_gettime,  SYS_sched_getaffinity,
+    SYS_getrandom,  SYS_prlimit64};
 
 void seal(const Platform& platform) {
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
