@@ -4,8 +4,10 @@
 #include <linux/capability.h>
 #include <linux/magic.h>
 #include <malloc.h>
-#include <sys/socket.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -116,6 +118,7 @@ class Sandbox final : public kernel::KernelEvents {
   MaybeFailure make_process();
   Result<Ref<vfs::FdTable>> adopt_streams(const Ref<Credentials>& cred);
   void finish(const kernel::Kernel::Exit& exit);
+  void obey(const ControlMessage& message);
   void tell(const ControlMessage& message) {
     static_cast<void>(send_control(spec_.control_socket.get(), message));
   }
@@ -136,6 +139,7 @@ class Sandbox final : public kernel::KernelEvents {
   std::unique_ptr<syscalls::Dispatcher> dispatcher_;
   std::unique_ptr<loader::ProgramLoader> loader_;
   std::unique_ptr<kernel::Kernel> kernel_;
+  Ref<vfs::Terminal> terminal_;  // the target's controlling terminal; null: none
   Ref<kernel::ThreadGroup> process_;
 };
 
@@ -221,6 +225,10 @@ Result<Ref<vfs::FdTable>> Sandbox::adopt_streams(const Ref<Credentials>& cred) {
   auto files = fs::HostFiles::create(devices_.allocate(), *spec_.streams.notifier, meter_.get());
   vfs::Mount::Config config;
   config.file_system = files;
+  if (spec_.streams.terminal) {
+    terminal_ = TRY(
+        files->adopt_terminal(std::move(spec_.streams.terminal), spec_.streams.terminal_device));
+  }
   const Ref<vfs::Mount> mount = vfs::Mount::create(std::move(config));
   for (int fd = 0; fd < 3; fd++) {
     const std::string& name = spec_.streams.names[static_cast<size_t>(fd)];
@@ -270,6 +278,7 @@ MaybeFailure Sandbox::make_process() {
   context->set_cwd(*cwd);
 
   kernel::ProcessSpec process;
+  process.terminal = terminal_;
   process.program = {AT_FDCWD, spec_.program, 0, spec_.argv, spec_.env};
   process.fds = std::move(*fds);
   process.fs = std::move(context);
@@ -315,6 +324,23 @@ void Sandbox::finish(const kernel::Kernel::Exit& exit) {
   tell({.kind = ControlMessage::Kind::kExited, .value = exit.status, .usage = exit.usage});
 }
 
+void Sandbox::obey(const ControlMessage& message) {
+  using Kind = ControlMessage::Kind;
+  switch (message.kind) {
+    case Kind::kSignal:
+      return kernel_->signal(*process_, message.value);
+    case Kind::kTerminalSignal:
+      return kernel_->terminal_signal(*process_, terminal_.get(), message.value);
+    case Kind::kOrphaned:
+      kernel_->disown(*process_);
+      return kernel_->signal(*process_, SIGCONT);
+    case Kind::kKill:
+      return process_->exit_all(SIGKILL);
+    default:
+      return;  // the rest is not the monitor's to say
+  }
+}
+
 void Sandbox::serve() {
   if (!process_) return;
   const int control = spec_.control_socket.get();
@@ -325,15 +351,25 @@ void Sandbox::serve() {
   for (;;) {
     const auto message = receive_control(control);
     if (!message.ok()) break;
-    // The target's group is the terminal's foreground, too, until guests have terminals of their own.
-    if (message->kind == ControlMessage::Kind::kSignal ||
-        message->kind == ControlMessage::Kind::kTerminalSignal) {
-      kernel_->signal(*process_, message->value);
-    }
-    if (message->kind == ControlMessage::Kind::kKill) process_->exit_all(SIGKILL);
+    obey(*message);
   }
   // The monitor is gone, or the target has ended: either way nothing may go on running.
   process_->exit_all(SIGKILL);
+}
+
+// Opens the terminal of our session if one of the streams is it. Our own open file, because
+// O_NONBLOCK of the caller's is not ours to set.
+void find_terminal(const std::array<bool, 3>& open, HostStreams& streams) {
+  for (int fd = 0; fd < 3; fd++) {
+    pid_t session = 0;
+    struct stat status {};
+    // ENOTTY unless it controls the caller's session (ioctl_tty(2)).
+    if (!open[static_cast<size_t>(fd)] || ioctl(fd, TIOCGSID, &session) < 0) continue;
+    if (fstat(fd, &status) < 0) continue;
+    streams.terminal.reset(::open("/dev/tty", O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
+    streams.terminal_device = status.st_rdev;
+    return;
+  }
 }
 
 }  // namespace
@@ -354,6 +390,7 @@ Result<HostStreams> prepare_streams(const std::array<bool, 3>& open) {
     streams.names[static_cast<size_t>(fd)] =
         n > 0 ? std::string(target.data(), static_cast<size_t>(n)) : "host:[" + std::to_string(fd) + "]";
   }
+  find_terminal(open, streams);
   return streams;
 }
 

@@ -75,6 +75,8 @@ struct HostStreams {
 
   std::unique_ptr<fs::FdNotifier> notifier;
   std::array<std::string, 3> names;  // "/dev/pts/3", "pipe:[17]"; empty: closed
+  UniqueFd terminal;                 // /dev/tty, where one of them is our controlling terminal
+  dev_t terminal_device = 0;
 };
 // Takes over the descriptors 0, 1 and 2 of this process. One that the caller had closed is false in
 // `open`: then the number is taken by /dev/null, and the guest does not get it. Before sealing,

@@ -14,16 +14,18 @@ namespace boxrun::sentry {
 struct ControlMessage {
   enum class Kind : uint32_t {
     // monitor -> Sentry
-    kSignal = 1,  // value: a signal for the target's process group
-    kKill,        // end every process of the sandbox now
-    kTerminalSignal,  // value: a signal that the terminal sent (^C, ^Z, its size): to the foreground
+    kSignal = 1,      // value: a signal for the target's process group
+    kKill,            // end every process of the sandbox now
+    kTerminalSignal,  // value: a signal that the terminal sent (^C, ^Z, its size): to the
+                      // foreground
+    kOrphaned,        // the monitor could not stop with the target: nobody would continue it
     // Sentry -> monitor
     kStarted,     // value: the target's pid in the sandbox
     kExecFailed,  // value: errno of execve; nothing ran
     kStopped,     // value: the signal that job control stopped the target with
     kContinued,
-    kExited,      // value: the target's wait status; usage is filled
-    kGoferLost,   // instead of any other end: the target lost its files and is not to blame
+    kExited,     // value: the target's wait status; usage is filled
+    kGoferLost,  // instead of any other end: the target lost its files and is not to blame
   };
   static constexpr Kind kLast = Kind::kGoferLost;
 

@@ -243,8 +243,15 @@ Result<Ref<vfs::Terminal>> HostFiles::terminal_of(const HostHandle& handle, uint
   if (!terminal) {
     UniqueFd copy = TRY(own_fd(::fcntl(handle.fd.get(), F_DUPFD_CLOEXEC, 0)));
     terminal =
-        make_ref<HostTerminal>(TRY(make_handle(std::move(copy))));
+        make_ref<HostTerminal>(TRY(make_handle(std::move(copy))), HostTerminal::Role::kOther);
   }
+  return terminal;
+}
+
+Result<Ref<vfs::Terminal>> HostFiles::adopt_terminal(UniqueFd fd, uint64_t rdev) {
+  Ref<vfs::Terminal> terminal =
+      make_ref<HostTerminal>(TRY(make_handle(std::move(fd))), HostTerminal::Role::kControlling);
+  terminals_[rdev] = terminal;
   return terminal;
 }
 

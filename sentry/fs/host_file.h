@@ -49,6 +49,10 @@ class HostFiles final : public vfs::FileSystem {
   // `notifier` and `meter` (null: no limit) outlive it; in no namespace.
   static Ref<HostFiles> create(uint64_t device, FdNotifier& notifier, OutputMeter* meter);
 
+  // The controlling terminal, before the streams that are the same device: `fd` is an open file
+  // of /dev/tty that nobody shares, O_NONBLOCK.
+  Result<Ref<vfs::Terminal>> adopt_terminal(UniqueFd fd, uint64_t rdev);
+
   // An open file over `fd`, which `name` describes ("/dev/pts/3", "pipe:[17]": what readlink of
   // /proc/self/fd said). Descriptors of one terminal share its Terminal. Before sealing.
   Result<Ref<vfs::FileDescription>> adopt(const Ref<vfs::Mount>& mount, UniqueFd fd,

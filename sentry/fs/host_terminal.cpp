@@ -2,6 +2,7 @@
 
 #include <asm/termbits.h>
 #include <sys/ioctl.h>
+#include <unistd.h>
 
 #include <array>
 #include <utility>
@@ -83,6 +84,15 @@ bool is_terminal(int fd) {
 bool HostTerminal::stops_background_output() {
   termios settings{};
   return ::ioctl(handle_->fd.get(), TCGETS, &settings) == 0 && (settings.c_lflag & TOSTOP) != 0;
+}
+
+// The kernel looks at job control before it looks at how much to read (n_tty_read in
+// drivers/tty/n_tty.c), and answers EIO to a background process that blocks SIGTTIN, as all of ours
+// do. Comparing process groups would not do: from inside a pid namespace they all are 0.
+bool HostTerminal::sandbox_in_background() {
+  if (role_ != Role::kControlling) return false;
+  char nothing = 0;
+  return ::read(handle_->fd.get(), &nothing, 0) < 0 && errno == EIO;
 }
 
 Result<Ref<vfs::FileDescription>> HostTerminal::open(const vfs::OpenRequest& request) {

@@ -16,16 +16,21 @@ bool is_terminal(int fd);
 // process groups are the guest's (the IoctlCaller's): the host knows nothing of our processes.
 class HostTerminal final : public vfs::Terminal {
  public:
-  // `handle` is a descriptor of its own, for settings and for /dev/tty.
-  explicit HostTerminal(Ref<HostHandle> handle) : handle_(std::move(handle)) {}
+  // Whether the host's job control of this terminal applies to boxrun.
+  enum class Role : uint8_t { kControlling, kOther };
+  // `handle` is a descriptor of its own, for settings and for /dev/tty; non-blocking where the
+  // terminal is the controlling one.
+  HostTerminal(Ref<HostHandle> handle, Role role) : handle_(std::move(handle)), role_(role) {}
 
   bool stops_background_output() override;
+  bool sandbox_in_background() override;
   // Nothing to tell the host: its foreground group is boxrun itself, which passes ^C and ^Z on.
   void foreground_changed(pid_t) override {}
   Result<Ref<vfs::FileDescription>> open(const vfs::OpenRequest& request) override;
 
  private:
   const Ref<HostHandle> handle_;
+  const Role role_;
 };
 
 // ioctls of a stream on the host: FIONREAD for all, and for terminals a fixed list. ENOTTY for the

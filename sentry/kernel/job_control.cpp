@@ -40,7 +40,7 @@ bool ProcessGroup::orphaned(TreeLock& tree, const ThreadGroup* without) {
     if (member == without || links.state != ThreadGroup::State::kRunning) continue;
     if (links.parent == nullptr) continue;
     // Init is nobody's shell, except for the processes that it was told to make.
-    if (links.parent->tgid == 1 && !links.from_outside) continue;
+    if (links.parent->tgid == 1 && (!links.from_outside || links.disowned)) continue;
     const ProcessGroup* of_parent = links.parent->links(tree).process_group.get();
     if (of_parent != nullptr && of_parent != this && of_parent->session == session) return false;
   }
@@ -195,10 +195,12 @@ Result<void> release_terminal(Task& task, vfs::Terminal& terminal) {
 }
 
 Result<pid_t> foreground_group(Task& task, vfs::Terminal& terminal) {
+  const bool outside = terminal.sandbox_in_background();
   TreeLock tree(task.kernel().tree());
   if (controlling_terminal(tree, task.group()) != &terminal) return Errno::kNoTty;
   const auto& links = session_of(tree, task.group()).links(tree);
-  return links.foreground ? links.foreground->id : 0;
+  // 0 as for any group that the caller's pid namespace does not know (pid_vnr).
+  return links.foreground && !outside ? links.foreground->id : 0;
 }
 
 Result<void> set_foreground_group(Task& task, vfs::Terminal& terminal, pid_t pgid) {
@@ -226,11 +228,12 @@ Result<pid_t> terminal_session(Task& task, vfs::Terminal& terminal) {
 }
 
 Result<void> check_background(Task& task, vfs::Terminal& terminal, int signo) {
+  const bool outside = terminal.sandbox_in_background();
   TreeLock tree(task.kernel().tree());
   if (controlling_terminal(tree, task.group()) != &terminal) return {};
   const Ref<ProcessGroup> own = task.group().links(tree).process_group;
   const auto& links = own->session->links(tree);
-  if (!links.foreground || links.foreground == own) return {};
+  if (!outside && (!links.foreground || links.foreground == own)) return {};
   {
     SignalLock lock(task.group());
     const bool ignored = task.signals(lock).blocked.has(signo) ||
@@ -245,16 +248,16 @@ Result<void> check_background(Task& task, vfs::Terminal& terminal, int signo) {
   return Errno::kRestartSys;
 }
 
-void signal_foreground(Kernel& kernel, vfs::Terminal& terminal, int signo) {
+pid_t signal_foreground(Kernel& kernel, vfs::Terminal& terminal, int signo) {
   TreeLock tree(kernel.tree());
   for (Session* session : kernel.pids().sessions(tree)) {
     auto& links = session->links(tree);
     if (links.terminal.get() != &terminal) continue;
-    if (const Ref<ProcessGroup> group = links.foreground) {
-      send_to_process_group(tree, *group, kernel_signal(signo));
-    }
-    return;
+    const Ref<ProcessGroup> group = links.foreground;
+    if (group) send_to_process_group(tree, *group, kernel_signal(signo));
+    return group ? group->id : 0;
   }
+  return 0;
 }
 
 }  // namespace boxrun::kernel

@@ -75,7 +75,8 @@ Result<pid_t> terminal_session(Task& task, vfs::Terminal& terminal);  // TIOCGSI
 // Before reading (SIGTTIN) or changing (SIGTTOU) the terminal from a background process group: ok
 // to go on, EIO, or kRestartSys after the signal was sent to the group.
 Result<void> check_background(Task& task, vfs::Terminal& terminal, int signo);
-// Ctrl-C and its like, SIGWINCH: to the foreground process group of the session it controls.
-void signal_foreground(Kernel& kernel, vfs::Terminal& terminal, int signo);
+// Ctrl-C and its like, SIGWINCH: to the foreground process group of the session it controls, which
+// is returned; 0: there is none.
+pid_t signal_foreground(Kernel& kernel, vfs::Terminal& terminal, int signo);
 
 }  // namespace boxrun::kernel

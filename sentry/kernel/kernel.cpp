@@ -93,6 +93,10 @@ Result<Ref<ThreadGroup>> Kernel::create_process(ProcessSpec spec) {
   pids_->set_group(tree, pid, process.get());
   const Ref<Session>& session = init_->links(tree).process_group->session;
   join_process_group(tree, *process, make_ref<ProcessGroup>(pid, session));
+  if (spec.terminal) {
+    session->links(tree).terminal = std::move(spec.terminal);
+    session->links(tree).foreground = links.process_group;
+  }
   enter_task(tree, *task);
   return process;
 }
@@ -126,6 +130,25 @@ void Kernel::signal(ThreadGroup& process, int signo) {
   if (const Ref<ProcessGroup> group = process.links(tree).process_group) {
     send_to_process_group(tree, *group, kernel_signal(signo));
   }
+}
+
+pid_t Kernel::process_group_of(ThreadGroup& process) {
+  TreeLock tree(tree_);
+  const Ref<ProcessGroup>& group = process.links(tree).process_group;
+  return group ? group->id : 0;
+}
+
+void Kernel::terminal_signal(ThreadGroup& process, vfs::Terminal* terminal, int signo) {
+  const pid_t foreground = terminal == nullptr ? 0 : signal_foreground(*this, *terminal, signo);
+  // A terminal that is lost ends the session's leader, which is outside, and that its jobs.
+  if (foreground == 0 || (signo == SIGHUP && foreground != process_group_of(process))) {
+    signal(process, signo);
+  }
+}
+
+void Kernel::disown(ThreadGroup& process) {
+  TreeLock tree(tree_);
+  process.links(tree).disowned = true;
 }
 
 void Kernel::shutdown() {

@@ -67,6 +67,7 @@ struct ProcessSpec {
   Ref<vfs::FdTable> fds;
   Ref<vfs::FsContext> fs;
   Ref<Credentials> cred;
+  Ref<vfs::Terminal> terminal = nullptr;  // becomes its controlling terminal, it the foreground
   std::vector<std::pair<int, ResourceLimit>> limits;  // where they differ from Linux's defaults
 };
 
@@ -91,6 +92,11 @@ class Kernel {
   Exit wait(ThreadGroup& process);
   // From outside the sandbox (forwarded SIGINT, timeouts): to the process group of `process`.
   void signal(ThreadGroup& process, int signo);
+  // A key, a new size or the end of the terminal: to its foreground process group, or to that of
+  // `process` where the terminal has none. SIGHUP goes to both.
+  void terminal_signal(ThreadGroup& process, vfs::Terminal* terminal, int signo);
+  // Nobody outside continues `process` when it stops: its group counts as orphaned from now on.
+  void disown(ThreadGroup& process);
   // Kills every process; returns when no task is left. No process can be made afterwards.
   void shutdown();
 
@@ -128,6 +134,7 @@ class Kernel {
  private:
   explicit Kernel(KernelConfig config);
   void create_init();
+  pid_t process_group_of(ThreadGroup& process);
 
   KernelConfig config_;
   const Ref<vfs::Mount> anonymous_files_;

@@ -63,6 +63,7 @@ class ThreadGroup final : public RefCounted {
     bool executed = false;           // setpgid(2): EACCES once a child has called execve
     bool subreaper = false;          // PR_SET_CHILD_SUBREAPER
     bool from_outside = false;       // made by Kernel::create_process: init acts as its shell
+    bool disowned = false;           // ... until nobody outside would continue them
     bool terminal_released = false;  // TIOCNOTTY by a process that leads no session
     Accounting own;                  // of tasks that have exited
     Accounting children_usage;       // of children that were waited for

@@ -4,6 +4,7 @@
 
 #include <chrono>
 
+#include "sentry/kernel/job_control.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/thread_group.h"
 #include "sentry/policy/violation_log.h"
@@ -23,7 +24,13 @@ FileCaller::FileCaller(Task& task)
               *task.kernel().root(),
               services_of(task).special_files,
               this,
-              task.group().limits().soft(RLIMIT_FSIZE)} {}
+              task.group().limits().soft(RLIMIT_FSIZE),
+              this} {}
+
+Ref<vfs::Terminal> FileCaller::controlling_terminal() {
+  kernel::TreeLock tree(task_.kernel().tree());
+  return Ref<vfs::Terminal>(kernel::controlling_terminal(tree, task_.group()));
+}
 
 void FileCaller::denied(const vfs::Denial& denial) {
   const Frame frame = current_frame(task_);

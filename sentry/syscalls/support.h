@@ -20,13 +20,14 @@ inline constexpr uint64_t kMaxTransfer = 0x7ffff000;
 
 // Who acts, for the VFS, for the time of one system call: lives on the handler's stack. Reports
 // what the profile refuses.
-class FileCaller final : public vfs::DenialSink {
+class FileCaller final : public vfs::DenialSink, public vfs::TerminalOwner {
  public:
   explicit FileCaller(Task& task);
   operator vfs::Caller&() { return caller_; }  // NOLINT(google-explicit-constructor)
   vfs::Caller* operator->() { return &caller_; }
 
   void denied(const vfs::Denial& denial) override;
+  Ref<vfs::Terminal> controlling_terminal() override;
 
  private:
   Task& task_;

@@ -52,6 +52,16 @@ class SpecialFiles {
   ~SpecialFiles() = default;
 };
 
+// Whose controlling terminal /dev/tty is; implemented by the system call layer. Called with no lock
+// held.
+class TerminalOwner {
+ public:
+  virtual Ref<Terminal> controlling_terminal() = 0;  // null: none
+
+ protected:
+  ~TerminalOwner() = default;
+};
+
 // One caller for the time of one system call: borrowed, on its stack.
 struct Caller {
   FsContext& fs;
@@ -60,7 +70,7 @@ struct Caller {
   SpecialFiles& special_files;
   DenialSink* denials = nullptr;
   uint64_t file_size_limit = UINT64_MAX;  // RLIMIT_FSIZE, for truncate
-  Ref<Terminal> terminal = nullptr;       // the controlling terminal, for /dev/tty; null: none
+  TerminalOwner* terminal = nullptr;      // asked when a character device is opened; null: none
 };
 
 // The part of a task that terminal ioctls concern (ioctl_tty(2)); implemented by the kernel.

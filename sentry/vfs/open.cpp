@@ -71,7 +71,10 @@ Result<void> may_open(Caller& caller, const Path& place, Inode& inode, int flags
 
 Result<Ref<FileDescription>> open_inode(Caller& caller, const Path& place, Inode& inode,
                                         int flags) {
-  const OpenRequest request{flags, place, caller.credentials, caller.terminal};
+  OpenRequest request{flags, place, caller.credentials};
+  if (inode.type() == FileType::kCharDevice && caller.terminal != nullptr) {
+    request.terminal = caller.terminal->controlling_terminal();
+  }
   Result<Ref<FileDescription>> opened = inode.open(request);
   if (opened.error() == Errno::kNxIo && is_special(inode.type())) {
     return caller.special_files.open(inode, request);

@@ -16,6 +16,9 @@ class Terminal : public RefCounted {
  public:
   // Whether output from the background raises SIGTTOU (TOSTOP in termios).
   virtual bool stops_background_output() = 0;
+  // Whether the sandbox as a whole is a background job of the terminal's owner, so that nobody
+  // inside it is in the foreground. False where the terminal does not control the sandbox.
+  virtual bool sandbox_in_background() = 0;
   // Tells the owner of the real terminal who is in the foreground now, for ^C and ^Z.
   virtual void foreground_changed(pid_t group) = 0;
   // What opening /dev/tty gives to those whose controlling terminal this is.

@@ -53,6 +53,25 @@ bool is_name(const std::string& text) {
          std::all_of(text.begin(), text.end(), [](char c) { return c >= 'a' && c <= 'z'; });
 }
 
+// Stops this process by the signal that stopped the target, and returns when it goes on. False: the
+// kernel does not stop an orphaned process group from the keyboard, for nobody would continue it.
+bool stop_like_the_target(int signo) {
+  if (signo != SIGTSTP && signo != SIGTTIN && signo != SIGTTOU)
+    return ::kill(::getpid(), SIGSTOP) == 0;
+  struct sigaction action = {};
+  action.sa_handler = SIG_DFL;
+  ::sigaction(signo, &action, nullptr);
+  sigset_t set;
+  ::sigemptyset(&set);
+  ::sigaddset(&set, signo);
+  ::kill(::getpid(), signo);
+  ::sigprocmask(SIG_UNBLOCK, &set, nullptr);
+  ::sigprocmask(SIG_BLOCK, &set, nullptr);
+  // What continued us is blocked, and waits for the signalfd.
+  ::sigpending(&set);
+  return ::sigismember(&set, SIGCONT) == 1;
+}
+
 class Supervisor {
  public:
   Supervisor(Sandbox& sandbox, const sigset_t& forward, const TimeLimit& limit,
@@ -155,7 +174,7 @@ void Supervisor::on_control() {
   switch (message->kind) {
     case Kind::kStopped:
       // Whoever waits for us sees a stopped job, as without boxrun. SIGCONT goes on here.
-      ::kill(::getpid(), SIGSTOP);
+      if (!stop_like_the_target(message->value)) tell_sentry(Kind::kOrphaned, 0);
       break;
     case Kind::kGoferLost: return on_gofer_lost();
     case Kind::kExecFailed:

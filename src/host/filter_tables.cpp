@@ -138,6 +138,7 @@ constexpr FilterRow kMonitor[] = {
     {SYS_kill, "children, stopping with the target"},
     {SYS_pidfd_send_signal, "children"},
     {SYS_tgkill, "dying of the target's signal"},
+    {SYS_rt_sigpending, "was it continued after stopping with the target"},
     {SYS_signalfd4, "signals to forward"},
     {SYS_timerfd_create, "--timeout"},
     {SYS_timerfd_settime, "--timeout"},
