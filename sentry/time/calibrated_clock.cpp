@@ -10,8 +10,8 @@ namespace {
 
 __extension__ typedef unsigned __int128 Wide;  // NOLINT(modernize-use-using)
 
-constexpr Nanos kMinSpan = kSecond / 50;  // between two samples that give a rate
-constexpr Nanos kValidFor = 2 * kSecond;  // NTP slews up to 500 ppm: 1 ms in that time
+constexpr Nanos kMinSpan = kSecond / 50;   // between two samples that give a rate
+constexpr Nanos kValidFor = 2 * kSecond;   // NTP slews up to 500 ppm: 1 ms in that time
 constexpr Nanos kMaxStep = kSecond / 100;  // the host's clock was set, or the machine slept
 
 bool tsc_is_invariant() {
@@ -29,10 +29,16 @@ uint64_t scaled(uint64_t ticks, uint64_t ns_per_tick_32) {
   return static_cast<uint64_t>(static_cast<Wide>(ticks) * ns_per_tick_32 >> 32);
 }
 
+// A seqlock without fences, which the thread sanitizer does not know: whoever acquires a field that
+// was released after the sequence became odd sees that sequence, too, and reads again.
 template <class T>
-T load(const T& field) { return __atomic_load_n(&field, __ATOMIC_RELAXED); }
+T load(const T& field) {
+  return __atomic_load_n(&field, __ATOMIC_ACQUIRE);
+}
 template <class T, class V>
-void store(T& field, V value) { __atomic_store_n(&field, static_cast<T>(value), __ATOMIC_RELAXED); }
+void store(T& field, V value) {
+  __atomic_store_n(&field, static_cast<T>(value), __ATOMIC_RELEASE);
+}
 
 }  // namespace
 
@@ -58,14 +64,13 @@ CalibratedClock::Sample CalibratedClock::take_sample() {
 
 std::optional<Nanos> CalibratedClock::from_page(int64_t TimePage::*base) const {
   for (;;) {
-    const uint32_t sequence = __atomic_load_n(&page_.sequence, __ATOMIC_ACQUIRE);
+    const uint32_t sequence = load(page_.sequence);
     if ((sequence & 1) != 0) continue;
     const bool valid = load(page_.valid) != 0;
     const uint64_t delta = __rdtsc() - load(page_.base_tsc);
     const uint64_t max_delta = load(page_.max_delta);
     const uint64_t rate = load(page_.ns_per_tick_32);
     const int64_t start = load(page_.*base);
-    __atomic_thread_fence(__ATOMIC_ACQUIRE);
     if (load(page_.sequence) != sequence) continue;
     if (!valid || delta > max_delta) return std::nullopt;
     return start + static_cast<Nanos>(scaled(delta, rate));
@@ -82,8 +87,8 @@ void CalibratedClock::publish_locked(const Sample& now) const {
   // it and run slower, so that the difference is gone when this page goes stale.
   if (load(page_.valid) != 0) {
     const uint64_t delta = now.tsc - load(page_.base_tsc);
-    const Nanos told = load(page_.monotonic) +
-                       static_cast<Nanos>(scaled(delta, load(page_.ns_per_tick_32)));
+    const Nanos told =
+        load(page_.monotonic) + static_cast<Nanos>(scaled(delta, load(page_.ns_per_tick_32)));
     const Nanos ahead = told - now.monotonic;
     if (ahead > 0 && ahead < kMaxStep) {
       base.monotonic += ahead;
@@ -95,7 +100,6 @@ void CalibratedClock::publish_locked(const Sample& now) const {
   }
   const uint32_t sequence = load(page_.sequence);
   store(page_.sequence, sequence + 1);
-  __atomic_thread_fence(__ATOMIC_RELEASE);
   store(page_.base_tsc, base.tsc);
   store(page_.max_delta, (static_cast<Wide>(kValidFor) << 32) / rate);
   store(page_.ns_per_tick_32, rate);
@@ -103,7 +107,7 @@ void CalibratedClock::publish_locked(const Sample& now) const {
   store(page_.realtime, base.realtime);
   store(page_.boottime, base.boottime);
   store(page_.valid, 1);
-  __atomic_store_n(&page_.sequence, sequence + 2, __ATOMIC_RELEASE);
+  store(page_.sequence, sequence + 2);
 }
 
 void CalibratedClock::refresh() const {
