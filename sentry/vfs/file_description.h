@@ -101,7 +101,8 @@ class FileDescription : public RefCounted {
   // Fills `sink` from the position on. ENOTDIR; ENOENT once the directory has been removed. The
   // caller answers EINVAL when there was no room for the first entry.
   Result<void> read_directory(DirectorySink& sink) EXCLUDES(offset_mutex_);
-  // The same from a position that the caller keeps: for who reads a directory under locks of his own.
+  // The same from a position that the caller keeps: for who reads a directory under locks of his
+  // own.
   Result<void> read_directory_at(uint64_t& position, DirectorySink& sink);
 
   // --- readiness
@@ -131,7 +132,8 @@ class FileDescription : public RefCounted {
   uint64_t position() const { return offset_.load(std::memory_order_relaxed); }
 
   // F_SETOWN and F_SETSIG: who gets SIGIO. The kernel gives the numbers a meaning.
-  struct AsyncOwner {
+  // Aligned because clang otherwise calls libatomic, and a lock, for what one instruction does.
+  struct alignas(8) AsyncOwner {
     pid_t id = 0;
     int16_t type = F_OWNER_PID;
     int16_t signal = 0;
