@@ -106,6 +106,11 @@ class Requests {
   const bool donate_;
   uint32_t as_ = kNoUid;  // Tas
   Denial denial_;         // of the request at hand
+  // What a Twalk found, for the Tstat right behind it.
+  struct {
+    Ref<Node> node;
+    HostStat stat;
+  } walked_;
 };
 
 // While this lives, files that the thread creates belong to `uid` and `gid`.

@@ -20,7 +20,7 @@ Requests::Reply<Twalk> Requests::handle(const Twalk& m) {
   Ref<Node> at = fid->node;
   Rwalk reply;
   for (std::string_view name : m.names.view()) {
-    Result<Ref<Node>> next = tree_.step(*at, name, denial_);
+    Result<Ref<Node>> next = tree_.step(*at, name, denial_, &walked_.stat);
     if (!next.ok()) {
       // walk(5): an error only if the first name fails. Then newfid stays unused, which in a batch
       // would let the next request go astray: there a walk succeeds as a whole.
@@ -36,6 +36,7 @@ Requests::Reply<Twalk> Requests::handle(const Twalk& m) {
     }
   }
   TRY(session_.add_or_replace(m.newfid, m.fid, make_ref<Fid>(at, fid->owner)));
+  if (!m.names.view().empty()) walked_.node = std::move(at);
   return reply;
 }
 
@@ -52,12 +53,11 @@ Requests::Reply<Tgetattr> Requests::handle(const Tgetattr& m) {
 
 Requests::Reply<Tstat> Requests::handle(const Tstat& m) {
   const Ref<Fid> fid = TRY(session_.find(m.fid));
-  const Pin pin = TRY(tree_.pin(*fid->node));
-  HostStat st = TRY(stat_fd(pin.fd()));
+  HostStat st = walked_.node == fid->node ? walked_.stat : TRY(tree_.stat(*fid->node));
   st.attr.qid.path = tree_.qid_path(*fid->node);
-  std::string_view target;
-  if (st.is(S_IFLNK)) target = TRY(read_link_into(pin.fd(), scratch_));
-  return Rstat{st.attr, target};
+  if (!st.is(S_IFLNK)) return Rstat{st.attr, {}};
+  const Pin pin = TRY(tree_.pin(*fid->node));
+  return Rstat{st.attr, TRY(read_link_into(pin.fd(), scratch_))};
 }
 
 Requests::Reply<Treadlink> Requests::handle(const Treadlink& m) {

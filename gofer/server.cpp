@@ -2,6 +2,7 @@
 // answered.
 #include <algorithm>
 #include <array>
+#include <type_traits>
 
 #include "gofer/cpu_follower.h"
 #include "gofer/requests.h"
@@ -87,6 +88,7 @@ Requests::Outcome Requests::answer(const Frame& frame) {
   const Result<Request> request = decode<Request>(frame);
   if (!request.ok()) return Outcome::kMalformed;
   denial_ = {};
+  if constexpr (!std::is_same_v<Request, Tstat>) walked_.node = {};
   const auto reply = handle(*request);
   if (!reply.ok()) return fail(frame.tag, reply.error());
   const size_t start = out_.size();

@@ -72,6 +72,7 @@ Result<void> Tree::check_name(Node& directory, std::string_view name, Purpose pu
 
 bool Tree::hidden(Node& directory, std::string_view name) {
   const Lock lock(mutex_);
+  if (const Node* child = child_locked(directory, name)) return child->hide_->hidden();
   return directory.mount().patterns.step(directory.hide_, name)->hidden();
 }
 
@@ -92,11 +93,13 @@ Result<UniqueFd> Tree::open_child(int directory, const std::string& name) {
   return own_fd(openat(directory, name.c_str(), kFlags));
 }
 
-Result<Ref<Node>> Tree::step(Node& directory, std::string_view name, Denial& denial) {
+Result<Ref<Node>> Tree::step(Node& directory, std::string_view name, Denial& denial,
+                             HostStat* status) {
   TRY(check_name(directory, name, Purpose::kFind, denial));
   const Pin pinned = TRY(pin(directory));
   UniqueFd fd = TRY(open_child(pinned.fd(), std::string(name)));
   const HostStat st = TRY(stat_fd(fd.get()));
+  if (status != nullptr) *status = st;
   if (st.id.dev != directory.id().dev && !check_file_system(fd.get())) {
     return denial.deny(Rule::kFileSystem, Errno::kAcces);
   }

@@ -115,7 +115,8 @@ class Tree {
   // The root of a mount. An empty name or "/" is the first one. ENOENT when there is none.
   Result<Ref<Node>> root(std::string_view mount, Denial& denial);
   // The file `name` in `directory`, which is never "." or "..". Symbolic links are not followed.
-  Result<Ref<Node>> step(Node& directory, std::string_view name, Denial& denial);
+  Result<Ref<Node>> step(Node& directory, std::string_view name, Denial& denial,
+                         HostStat* status = nullptr);
 
   Result<Pin> pin(Node& node);
   // What was walked to under this name before, if that is still referenced. It is pinned before its
