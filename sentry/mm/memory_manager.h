@@ -37,6 +37,8 @@ class Pinned {
 
   IoBuffers buffers() const { return IoBuffers(std::span<const iovec>(pieces_)); }
   size_t size() const { return size_; }
+  // Whether that is all that was asked for: a packet is sent whole or not at all.
+  bool complete() const { return complete_; }
 
  private:
   friend class MemoryManager;
@@ -51,6 +53,7 @@ class Pinned {
   std::vector<iovec> pieces_;
   std::vector<Hold> holds_;
   size_t size_ = 0;
+  bool complete_ = true;
 };
 
 struct MapRequest {

@@ -18,7 +18,8 @@ Pinned::Pinned() = default;
 Pinned::Pinned(Pinned&& other) noexcept
     : pieces_(std::move(other.pieces_)),
       holds_(std::move(other.holds_)),
-      size_(std::exchange(other.size_, 0)) {
+      size_(std::exchange(other.size_, 0)),
+      complete_(other.complete_) {
   other.pieces_.clear();
   other.holds_.clear();
 }
@@ -28,6 +29,7 @@ Pinned& Pinned::operator=(Pinned&& other) noexcept {
   pieces_ = std::exchange(other.pieces_, {});
   holds_ = std::exchange(other.holds_, {});
   size_ = std::exchange(other.size_, 0);
+  complete_ = other.complete_;
   return *this;
 }
 Pinned::~Pinned() { release(); }
@@ -73,6 +75,7 @@ Result<Pinned> MemoryManager::pin(uint64_t addr, size_t size, Access access) {
   if (size > 0 && !impl_->is_user_range(addr, size)) return Errno::kFault;
   size = std::min(size, kMaxRwCount);
   if (pin_into(pinned, addr, size, access) == 0 && size > 0) return Errno::kFault;
+  pinned.complete_ = pinned.size_ == size;
   return pinned;
 }
 
@@ -97,6 +100,7 @@ Result<Pinned> MemoryManager::pin_iovec(uint64_t iov, size_t count, Access acces
     if (done < one.iov_len) break;
   }
   if (pinned.size() == 0 && total > 0) return Errno::kFault;
+  pinned.complete_ = pinned.size_ == total;
   return pinned;
 }
 
