@@ -13,11 +13,6 @@ namespace {
 
 using vfs::PollItem;
 
-Nanos left_until(Deadline deadline) {
-  const auto left = *deadline - std::chrono::steady_clock::now();
-  return std::max<Nanos>(std::chrono::duration_cast<std::chrono::nanoseconds>(left).count(), 0);
-}
-
 // How many items are ready; 0 after the deadline, EINTR.
 Result<size_t> wait_ready(Task& task, std::span<PollItem> items, Deadline deadline, bool any_bad) {
   if (const size_t ready = vfs::poll_ready(items); ready > 0 || any_bad) return ready;

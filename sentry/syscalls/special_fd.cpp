@@ -25,15 +25,7 @@ itimerspec to_itimerspec(const fs::TimerSetting& s) {
 Result<uint64_t> sys_pipe2(Task& task, UserOut<std::array<int, 2>> fds, OpenFlags flags) {
   if ((flags.value & ~(O_CLOEXEC | O_DIRECT | O_NONBLOCK)) != 0) return Errno::kInval;
   auto pipe = fs::create_pipe(services_of(task).pipes, flags.value & ~O_CLOEXEC, task.cred_ref());
-  const auto pair =
-      TRY(task.fds().install_pair(std::move(pipe.read), std::move(pipe.write),
-                                  on_exec_of(flags.value), open_file_limit(task)));
-  if (const auto told = task.mm().write(fds, {pair.first, pair.second}); !told.ok()) {
-    (void)task.fds().close(pair.first);
-    (void)task.fds().close(pair.second);
-    return told.error();
-  }
-  return uint64_t{0};
+  return install_pair(task, std::move(pipe.read), std::move(pipe.write), flags.value, fds);
 }
 Result<uint64_t> sys_pipe(Task& task, UserOut<std::array<int, 2>> fds) {
   return sys_pipe2(task, fds, OpenFlags{0});

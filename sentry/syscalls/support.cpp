@@ -33,27 +33,30 @@ Ref<vfs::Terminal> FileCaller::controlling_terminal() {
 }
 
 void FileCaller::denied(const vfs::Denial& denial) {
-  const Frame frame = current_frame(task_);
-  policy::Violation violation;
-  violation.kind = report::Kind::kFileRead;
-  violation.error = denial.error;
-  violation.target = denial.path;
-  violation.syscall = syscall_name(frame.number);
-  violation.call = describe_call(task_, frame);
+  using report::Kind;
+  const auto record = [&](Kind kind, std::string_view detail) {
+    record_denial(task_, kind, denial.error, denial.path, detail);
+  };
   switch (denial.kind) {
-    case vfs::Denial::Kind::kHidden: violation.detail = "hidden"; break;
-    case vfs::Denial::Kind::kNotGranted: violation.detail = "not mounted"; break;
-    case vfs::Denial::Kind::kReadOnly:
-      violation.kind = report::Kind::kFileWrite;
-      violation.detail = "read-only";
-      break;
-    case vfs::Denial::Kind::kNoExec:
-      violation.kind = report::Kind::kFileExec;
-      violation.detail = "noexec";
-      break;
-    case vfs::Denial::Kind::kDevice: violation.detail = "device"; break;
+    case vfs::Denial::Kind::kHidden: return record(Kind::kFileRead, "hidden");
+    case vfs::Denial::Kind::kNotGranted: return record(Kind::kFileRead, "not mounted");
+    case vfs::Denial::Kind::kReadOnly: return record(Kind::kFileWrite, "read-only");
+    case vfs::Denial::Kind::kNoExec: return record(Kind::kFileExec, "noexec");
+    case vfs::Denial::Kind::kDevice: return record(Kind::kFileRead, "device");
   }
-  services_of(task_).violations.record(&task_, std::move(violation));
+}
+
+void record_denial(Task& task, report::Kind kind, Errno error, std::string_view target,
+                   std::string_view detail) {
+  const Frame frame = current_frame(task);
+  policy::Violation violation;
+  violation.kind = kind;
+  violation.error = error;
+  violation.target = target;
+  violation.detail = detail;
+  violation.syscall = syscall_name(frame.number);
+  violation.call = describe_call(task, frame);
+  services_of(task).violations.record(&task, std::move(violation));
 }
 
 Result<vfs::At> at_of(Task& task, DirFd dirfd, std::string_view path) {
@@ -84,12 +87,29 @@ Result<uint64_t> install(Task& task, Ref<FileDescription> file, int flags) {
       TRY(task.fds().install(std::move(file), on_exec_of(flags), open_file_limit(task))));
 }
 
+Result<uint64_t> install_pair(Task& task, Ref<FileDescription> first, Ref<FileDescription> second,
+                              int flags, UserOut<std::array<int, 2>> fds) {
+  const auto pair = TRY(task.fds().install_pair(std::move(first), std::move(second),
+                                                on_exec_of(flags), open_file_limit(task)));
+  if (const auto told = task.mm().write(fds, {pair.first, pair.second}); !told.ok()) {
+    (void)task.fds().close(pair.first);
+    (void)task.fds().close(pair.second);
+    return told.error();
+  }
+  return uint64_t{0};
+}
+
 Deadline deadline_in(Nanos duration) {
   using std::chrono::steady_clock;
   const auto now = steady_clock::now();
   const auto left = steady_clock::time_point::max() - now;
   const std::chrono::nanoseconds wanted(std::max<Nanos>(duration, 0));
   return wanted < left ? now + wanted : steady_clock::time_point::max();
+}
+
+Nanos left_until(const Deadline& deadline) {
+  const auto left = *deadline - std::chrono::steady_clock::now();
+  return std::max<Nanos>(std::chrono::duration_cast<std::chrono::nanoseconds>(left).count(), 0);
 }
 
 Result<Deadline> deadline_of(Task& task, UserIn<timespec> timeout) {

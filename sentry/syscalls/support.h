@@ -1,8 +1,10 @@
 // What the handlers of several groups share.
 #pragma once
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "sentry/kernel/task.h"
 #include "sentry/syscalls/args.h"
@@ -10,6 +12,7 @@
 #include "sentry/vfs/file_description.h"
 #include "sentry/vfs/operations.h"
 #include "src/base/result.h"
+#include "src/report/record.h"
 
 namespace boxrun::syscalls {
 
@@ -33,6 +36,10 @@ class FileCaller final : public vfs::DenialSink, public vfs::TerminalOwner {
   Task& task_;
   vfs::Caller caller_;
 };
+
+// What the profile refused in the system call that `task` is in, for the report.
+void record_denial(Task& task, report::Kind kind, Errno error, std::string_view target,
+                   std::string_view detail = {});
 
 // The path argument `path` relative to `dirfd`. EBADF, ENOTDIR only where they matter: an absolute
 // path ignores dirfd. An empty path may start at any kind of file (AT_EMPTY_PATH).
@@ -59,6 +66,10 @@ inline vfs::FdTable::OnExec on_exec_of(int flags) {
 // Gives the file the lowest free descriptor.
 Result<uint64_t> install(Task& task, Ref<FileDescription> file, int flags);
 
+// Gives two files a descriptor each and tells the guest: pipe2, socketpair. Both or none.
+Result<uint64_t> install_pair(Task& task, Ref<FileDescription> first, Ref<FileDescription> second,
+                              int flags, UserOut<std::array<int, 2>> fds);
+
 // Tries `op` once if the file is non-blocking, else until it is not kAgain, waiting for `events`.
 template <class Op>
 auto wait_for(Task& task, FileDescription& file, Events events, Op op) -> decltype(op()) {
@@ -75,6 +86,9 @@ Result<Deadline> deadline_of(Task& task, UserIn<timespec> timeout);
 inline Result<PathArgument> path_argument(Task& task, UserPath path) {
   return path_argument(task, DirFd{AT_FDCWD}, path);
 }
+
+// What is left until a deadline that there is, at least 0.
+Nanos left_until(const Deadline& deadline);
 
 // Turns a Result<void> into a system call's 0.
 inline Result<uint64_t> zero(Result<void> result) {
