@@ -115,6 +115,7 @@ class Sandbox final : public kernel::KernelEvents {
   MaybeFailure make_kernel();
   MaybeFailure mount_proc();
   Ref<vfs::Mount> memfd_mount();
+  Ref<net::UnixSystem> unix_sockets();
   MaybeFailure make_process();
   Result<Ref<vfs::FdTable>> adopt_streams(const Ref<Credentials>& cred);
   void finish(const kernel::Kernel::Exit& exit);
@@ -188,6 +189,11 @@ Ref<vfs::Mount> Sandbox::memfd_mount() {
   return vfs::Mount::create(std::move(mount));
 }
 
+Ref<net::UnixSystem> Sandbox::unix_sockets() {
+  return make_ref<net::UnixSystem>(
+      vfs::AnonymousFileSystem::create("sockfs", devices_.allocate(), SOCKFS_MAGIC, *clock_));
+}
+
 MaybeFailure Sandbox::make_kernel() {
   policy_ = syscalls::build_policy(to_policy_rules(spec_.syscall_rules));
   violations_ = std::make_unique<policy::ViolationLog>(std::move(spec_.report_socket), *clock_);
@@ -198,7 +204,7 @@ MaybeFailure Sandbox::make_kernel() {
   }
   dispatcher_ = std::make_unique<syscalls::Dispatcher>(
       syscalls::Services{*special_files_, lock_waits_, special_files_->pipes(), memfd_mount(),
-                         policy_, *violations_, tracer_.get()});
+                         unix_sockets(), policy_, *violations_, tracer_.get()});
   loader_ = std::make_unique<loader::ProgramLoader>(*vdso_);
   kernel::KernelConfig config{*spec_.platform, *memory_, *dispatcher_, *loader_, *this, *clock_,
                               tree_.mounts};

@@ -4,6 +4,7 @@
 
 #include "sentry/fs/pipe.h"
 #include "sentry/kernel/kernel.h"
+#include "sentry/net/unix_system.h"
 #include "sentry/syscalls/table.h"
 #include "sentry/vfs/caller.h"
 #include "sentry/vfs/file_lock.h"
@@ -24,6 +25,7 @@ struct Services {
   vfs::LockWaits& lock_waits;
   const fs::PipeSystem& pipes;
   Ref<vfs::Mount> memfd_mount;  // of a TmpFs that is in no namespace
+  Ref<net::UnixSystem> unix_sockets;
   const policy::Policy& policy;
   policy::ViolationLog& violations;
   trace::Tracer* tracer = nullptr;  // null: nobody traces

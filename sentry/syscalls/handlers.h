@@ -10,6 +10,7 @@
 #include "sentry/syscalls/poll.h"
 #include "sentry/syscalls/process.h"
 #include "sentry/syscalls/signal.h"
+#include "sentry/syscalls/socket.h"
 #include "sentry/syscalls/special_fd.h"
 #include "sentry/syscalls/stat.h"
 #include "sentry/syscalls/system.h"

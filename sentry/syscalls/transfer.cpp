@@ -7,6 +7,7 @@
 #include "sentry/kernel/job_control.h"
 #include "sentry/kernel/signals.h"
 #include "sentry/kernel/thread_group.h"
+#include "sentry/syscalls/socket.h"
 #include "sentry/syscalls/support.h"
 #include "sentry/vfs/terminal.h"
 
@@ -43,6 +44,11 @@ Errno file_too_big(Task& task) {
 }
 
 Result<uint64_t> read_file(Task& task, FileDescription& file, IoBuffers to, At at, Wait wait) {
+  if (net::Socket* socket = net::Socket::of(file); socket != nullptr && at.at_position()) {
+    if (to.empty()) return uint64_t{0};  // net/socket.c: sock_read_iter, "Match SYS5 behaviour"
+    net::Incoming message{.data = to, .flags = wait == Wait::kNo ? MSG_DONTWAIT : 0};
+    return receive_from(task, *socket, message);
+  }
   TRY(check_foreground_read(task, file));
   return run(task, file, kReadable, wait, [&] {
     return at.at_position() ? file.read(to) : file.pread(to, at.value());
@@ -51,6 +57,10 @@ Result<uint64_t> read_file(Task& task, FileDescription& file, IoBuffers to, At a
 
 Result<uint64_t> write_file(Task& task, FileDescription& file, IoBuffers from, At at,
                             WriteHow how) {
+  if (net::Socket* socket = net::Socket::of(file); socket != nullptr && at.at_position()) {
+    net::Outgoing message{.data = from, .flags = how.wait == Wait::kNo ? MSG_DONTWAIT : 0};
+    return send_to(task, *socket, message);
+  }
   TRY(check_foreground_write(task, file));
   vfs::WriteOptions options;
   options.append = how.append || (file.flags() & O_APPEND) != 0;

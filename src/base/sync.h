@@ -56,6 +56,7 @@ enum class Rank : int {
   kStubFiles = 104,   // the descriptor table that stub processes share
   kStubSeed = 106,    // requests to the first stub process
   kMemoryFile = 110,
+  kSocketNames = 118,  // abstract names of sockets; files that were on their way in a queue
   kPipe = 120,        // pipes, sockets and other two-ended objects: one lock for both ends
   kEpoll = 122,       // the watch list of one epoll
   kGofer = 130,         // the client's channels and fids
