@@ -239,3 +239,70 @@ CASE(backpressure) {
   CHECK_EQ(received, sent);
   CHECK_EQ(poll(&entry, 1, 0), 1);
 }
+
+CASE(many_datagrams_in_one_call) {
+  int pair[2];
+  make_pair(SOCK_DGRAM, pair);
+  char out[3] = {'a', 'b', 'c'};
+  iovec from[3] = {{&out[0], 1}, {&out[1], 1}, {&out[2], 1}};
+  mmsghdr messages[4] = {};
+  for (int i = 0; i < 3; i++) messages[i].msg_hdr = {nullptr, 0, &from[i], 1, nullptr, 0, 0};
+  CHECK_EQ(sendmmsg(pair[0], messages, 3, 0), 3);
+  CHECK_EQ(messages[2].msg_len, 1);
+  char in[4][8] = {};
+  iovec to[4];
+  for (int i = 0; i < 4; i++) {
+    to[i] = {in[i], sizeof in[i]};
+    messages[i].msg_hdr = {nullptr, 0, &to[i], 1, nullptr, 0, 0};
+  }
+  CHECK_EQ(recvmmsg(pair[1], messages, 4, MSG_WAITFORONE, nullptr), 3);
+  CHECK_EQ(std::string(in[0]) + in[1] + in[2], "abc");
+  CHECK_ERRNO(recvmmsg(pair[1], messages, 4, MSG_DONTWAIT, nullptr), EAGAIN);
+}
+
+CASE(a_full_backlog_makes_connects_wait) {
+  Address address(std::string("\0boxrun-guest-backlog", 21));
+  int server = make_socket(SOCK_STREAM);
+  CHECK_OK(bind(server, address.get(), address.length));
+  CHECK_OK(listen(server, 0));  // one may wait all the same
+  int first = make_socket(SOCK_STREAM), second = make_socket(SOCK_STREAM, SOCK_NONBLOCK);
+  CHECK_OK(connect(first, address.get(), address.length));
+  CHECK_ERRNO(connect(second, address.get(), address.length), EAGAIN);
+  pid_t pid = guest::spawn([&] {
+    int third = make_socket(SOCK_STREAM);
+    CHECK_OK(connect(third, address.get(), address.length));
+  });
+  guest::wait_until_blocked(pid);
+  CHECK_OK(accept(server, nullptr, nullptr));
+  CHECK_EXIT(pid, 0);
+}
+
+CASE(descriptors_that_find_no_room) {
+  int pair[2];
+  make_pair(SOCK_STREAM, pair);
+  char byte = 'x';
+  iovec vector = {&byte, 1};
+  alignas(cmsghdr) char control[CMSG_SPACE(2 * sizeof(int))] = {};
+  msghdr message = {};
+  message.msg_iov = &vector;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(2 * sizeof(int));
+  memcpy(CMSG_DATA(header), pair, sizeof pair);
+  CHECK_EQ(sendmsg(pair[0], &message, 0), 1);
+  CHECK_EQ(sendmsg(pair[0], &message, 0), 1);
+  message.msg_controllen = CMSG_LEN(sizeof(int));  // room for one of two
+  CHECK_EQ(recvmsg(pair[1], &message, MSG_CMSG_CLOEXEC), 1);
+  CHECK_EQ(message.msg_flags & MSG_CTRUNC, MSG_CTRUNC);
+  int passed = -1;
+  memcpy(&passed, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof passed);
+  CHECK_EQ(fcntl(passed, F_GETFD), FD_CLOEXEC);
+  message.msg_control = nullptr;
+  message.msg_controllen = 0;
+  CHECK_EQ(recvmsg(pair[1], &message, 0), 1);  // the descriptors are lost
+  CHECK_EQ(message.msg_flags & MSG_CTRUNC, MSG_CTRUNC);
+}
