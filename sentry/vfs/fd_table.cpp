@@ -1,9 +1,21 @@
 #include "sentry/vfs/fd_table.h"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 namespace boxrun::vfs {
+namespace {
+
+constexpr size_t kFirstCapacity = 64;  // NR_OPEN_DEFAULT
+
+// fs/file.c: alloc_fdtable. Programs see it in FDSize and in which bits select(2) looks at.
+size_t capacity_for(size_t fd) {
+  constexpr size_t kStep = 128;
+  return fd < kFirstCapacity ? kFirstCapacity : std::bit_ceil(fd / kStep + 1) * kStep;
+}
+
+}  // namespace
 
 Result<Ref<FileDescription>> FdTable::get(int fd) const {
   Ref<FileDescription> file = TRY(get_raw(fd));
@@ -41,7 +53,7 @@ int FdTable::lowest_free_locked(int from) const {
 
 void FdTable::put_locked(int fd, Entry entry) {
   const auto index = static_cast<size_t>(fd);
-  if (index >= entries_.size()) entries_.resize(std::max(index + 1, entries_.size() * 2));
+  if (index >= entries_.size()) entries_.resize(capacity_for(index));
   entries_[index] = std::move(entry);
   if (fd == first_free_) first_free_++;
 }
@@ -164,7 +176,7 @@ std::vector<int> FdTable::list(int from, size_t max) const {
 
 size_t FdTable::capacity() const {
   Lock lock(mutex_);
-  return entries_.size();
+  return std::max(entries_.size(), kFirstCapacity);
 }
 
 }  // namespace boxrun::vfs
