@@ -152,14 +152,21 @@ Result<Ref<vfs::Inode>> OverlayInode::create(std::string_view name, const vfs::N
 }
 
 Result<Ref<vfs::Inode>> OverlayInode::create_unnamed(const vfs::NewNode& node) {
-  return Ref<vfs::Inode>(TRY(fs_.make(node)));
+  Ref<OverlayInode> made = TRY(fs_.make(node));
+  Lock lock(fs_.mutex_);
+  made->linkable_ = node.linkable;
+  return Ref<vfs::Inode>(std::move(made));
 }
 
 Result<void> OverlayInode::link(std::string_view name, vfs::Inode& target) {
   auto& inode = static_cast<OverlayInode&>(target);
   TRY(upper_for_write());
   TRY(inode.upper_for_write());
+  const uint32_t links = TRY(inode.attributes()).nlink;
   Lock lock(fs_.mutex_);
+  // A file that has lost its last name gets no new one (fs/namei.c: vfs_link).
+  if (links == 0 && !inode.linkable_) return Errno::kNoEnt;
+  inode.linkable_ = false;
   put_locked(name, Ref<OverlayInode>(&inode));
   if (inode.lower_) inode.link_change_++;
   inode.links_changed_locked();
@@ -191,6 +198,7 @@ Result<void> OverlayInode::rmdir(std::string_view name, vfs::Inode& victim) {
   Ref<OverlayInode> keep(&inode);
   Lock lock(fs_.mutex_);
   take_locked(name);
+  inode.removed_ = true;
   link_change_--;
   touch_locked();
   return {};
@@ -225,6 +233,7 @@ Result<void> OverlayInode::rename(std::string_view old_name, vfs::Inode& moved_i
   if (replaced != nullptr) {
     new_dir.take_locked(new_name);
     if (replaced->is_directory()) new_dir.link_change_--;
+    replaced->removed_ = replaced->is_directory() && !exchange;
     replaced->links_--;
     if (!exchange && !replaced->is_directory() && replaced->lower_) replaced->link_change_--;
   }

@@ -137,6 +137,8 @@ class OverlayInode final : public vfs::Inode {
   bool data_copied_;     // regular files: data is upper_'s
   bool attributes_changed_ = false;
   uint32_t links_ = 0;   // names of a file without a lower inode
+  bool linkable_ = false;  // an O_TMPFILE that may still get its first name
+  bool removed_ = false;   // directories
   // Links more than the lower inode has; of a directory, subdirectories.
   int link_change_ = 0;
   Entries entries_;

@@ -47,12 +47,14 @@ Result<vfs::Attributes> OverlayInode::attributes() {
   bool size_is_lower = false;
   uint32_t links = 0;
   int link_change = 0;
+  bool removed = false;
   {
     Lock lock(fs_.mutex_);
     upper = upper_;
     size_is_lower = type() == vfs::FileType::kRegular && !data_copied_;
     links = links_;
     link_change = link_change_;
+    removed = removed_;
   }
   vfs::Attributes a;
   if (lower_) a = TRY(lower_->attributes());
@@ -72,6 +74,7 @@ Result<vfs::Attributes> OverlayInode::attributes() {
     a.ino |= kOwnNumbers;
     a.nlink = is_directory() ? static_cast<uint32_t>(2 + link_change) : links;
   }
+  if (removed) a.nlink = 0;
   a.dev = fs_.device();
   return a;
 }
