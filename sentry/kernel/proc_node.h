@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "sentry/kernel/fwd.h"
+#include "sentry/kernel/inspect.h"
 #include "sentry/kernel/task.h"
 #include "sentry/vfs/mount.h"
 #include "src/base/ref.h"
@@ -95,8 +96,6 @@ std::string cpu_list(std::span<const unsigned> cpus);
 // As RFC 9562 writes a random one; its fixed bits are set here.
 std::string format_uuid(std::array<unsigned char, 16> bytes);
 
-// PTRACE_MODE_READ_FSCREDS of ptrace(2): whether the calling task may look into `target`. EACCES.
-Result<void> may_inspect(Task& target);
 // A path as the reader sees it: from his own root.
 std::string path_for_reader(Kernel& kernel, const vfs::Path& path);
 

@@ -47,21 +47,6 @@ Result<Ref<vfs::FileDescription>> ProcSubject::file() const {
   return file;
 }
 
-// kernel/ptrace.c: __ptrace_may_access, and cap_ptrace_access_check.
-Result<void> may_inspect(Task& target) {
-  Task* reader = Task::current();
-  if (reader == nullptr || &reader->group() == &target.group()) return {};
-  const Credentials& mine = reader->cred();
-  const Ref<Credentials> theirs = target.cred_ref();
-  if (mine.has_capability(CAP_SYS_PTRACE)) return {};
-  const bool same_user = mine.fsuid == theirs->euid && mine.fsuid == theirs->suid &&
-                         mine.fsuid == theirs->ruid && mine.fsgid == theirs->egid &&
-                         mine.fsgid == theirs->sgid && mine.fsgid == theirs->rgid;
-  const bool dumpable = target.group().dumpable.load() == ThreadGroup::Dumpable::kYes;
-  const bool as_capable = (theirs->permitted.bits & ~mine.effective.bits) == 0;
-  return same_user && dumpable && as_capable ? Errno::kOk : Errno::kAcces;
-}
-
 std::string path_for_reader(Kernel& kernel, const vfs::Path& path) {
   const Task* reader = Task::current();
   const vfs::Path root = reader != nullptr ? reader->fs().root() : kernel.root()->root();

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "sentry/kernel/clone.h"
+#include "sentry/kernel/inspect.h"
 #include "sentry/kernel/job_control.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/pidfd.h"
@@ -208,6 +209,19 @@ Result<uint64_t> sys_pidfd_send_signal(Task& task, Fd pidfd, Signal signo, UserI
   const siginfo_t sent = TRY(task.mm().read(info));
   if (sent.si_signo != signo.value) return Errno::kInval;
   return zero(kernel::pidfd_send_signal(task, *process, signo.value, &sent));
+}
+
+// kernel/pid.c: pidfd_getfd.
+Result<uint64_t> sys_pidfd_getfd(Task& task, Fd pidfd, Int fd, Unsigned flags) {
+  if (flags.value != 0) return Errno::kInval;
+  const auto file = TRY(task.fds().get(pidfd.value));
+  const auto process = TRY(kernel::process_of(*file));
+  const Ref<Task> target = task.kernel().find_task(process->tgid);
+  if (!target || &target->group() != process.get()) return Errno::kSrch;
+  if (!kernel::may_inspect(*target, kernel::InspectAs::kReal).ok()) return Errno::kPerm;
+  const Ref<vfs::FdTable> theirs = target->resources().fds;
+  if (!theirs) return Errno::kBadF;
+  return install(task, TRY(theirs->get_raw(fd.value)), O_CLOEXEC);
 }
 
 Result<uint64_t> sys_set_tid_address(Task& task, Address address) {

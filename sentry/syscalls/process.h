@@ -2,6 +2,7 @@
 #include <linux/sched.h>
 #include <sys/resource.h>
 #include <sys/times.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 
 #include "sentry/syscalls/args.h"
@@ -28,6 +29,7 @@ Result<uint64_t> sys_waitid(Task& task, Int id_type, Pid id, UserOut<siginfo_t> 
 Result<uint64_t> sys_pidfd_open(Task& task, Pid pid, Unsigned flags);
 Result<uint64_t> sys_pidfd_send_signal(Task& task, Fd pidfd, Signal signo, UserIn<siginfo_t> info,
                                        Unsigned flags);
+Result<uint64_t> sys_pidfd_getfd(Task& task, Fd pidfd, Int fd, Unsigned flags);
 Result<uint64_t> sys_unshare(Task& task, CloneFlags flags);
 Result<uint64_t> sys_set_tid_address(Task& task, Address address);
 Result<uint64_t> sys_getpid(Task& task);
@@ -38,6 +40,12 @@ Result<uint64_t> sys_getpgid(Task& task, Pid pid);
 Result<uint64_t> sys_setpgid(Task& task, Pid pid, Pid pgid);
 Result<uint64_t> sys_getsid(Task& task, Pid pid);
 Result<uint64_t> sys_setsid(Task& task);
+
+// --- process_vm.cpp: another process's memory
+Result<uint64_t> sys_process_vm_readv(Task& task, Pid pid, UserIn<iovec> local, ULong local_count,
+                                      UserIn<iovec> remote, ULong remote_count, ULong flags);
+Result<uint64_t> sys_process_vm_writev(Task& task, Pid pid, UserIn<iovec> local, ULong local_count,
+                                       UserIn<iovec> remote, ULong remote_count, ULong flags);
 
 // --- prctl.cpp
 Result<uint64_t> sys_prctl(Task& task, Command option, ULong arg2, ULong arg3, ULong arg4,

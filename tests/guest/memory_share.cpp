@@ -344,6 +344,13 @@ CASE(process_vm_between_parent_and_child) {
   strcpy(copy, "written");
   local.iov_len = remote.iov_len = 8;
   CHECK_EQ(syscall(SYS_process_vm_writev, pid, &local, 1, &remote, 1, 0), 8);
+  CHECK_ERRNO(syscall(SYS_process_vm_readv, pid, &local, 1, &remote, 1, 1), EINVAL);
+  CHECK_ERRNO(syscall(SYS_process_vm_readv, pid, &local, 1025, &remote, 1, 0), EINVAL);
+  CHECK_ERRNO(syscall(SYS_process_vm_readv, 0x3ffffffe, &local, 1, &remote, 1, 0), ESRCH);
+  remote.iov_base = reinterpret_cast<void*>(8);
+  CHECK_ERRNO(syscall(SYS_process_vm_readv, pid, &local, 1, &remote, 1, 0), EFAULT);
+  local.iov_len = 0;
+  CHECK_EQ(syscall(SYS_process_vm_readv, pid, &local, 1, &remote, 1, 0), 0);
   go.give();
   CHECK_EXIT(pid, 0);
 }

@@ -252,7 +252,10 @@ CASE(pidfd_getfd) {
   char buffer[8] = {};
   CHECK_EQ(read(taken, buffer, 6), 6);
   CHECK_EQ(std::string(buffer), "theirs");
+  CHECK_EQ(fcntl(taken, F_GETFD), FD_CLOEXEC);
   CHECK_ERRNO(syscall(kPidfdGetfd, fd, 51, 0), EBADF);
+  CHECK_ERRNO(syscall(kPidfdGetfd, fd, 50, 1), EINVAL);
+  CHECK_ERRNO(syscall(kPidfdGetfd, taken, 50, 0), EBADF);
   done.give();
   CHECK_EXIT(pid, 0);
 }
