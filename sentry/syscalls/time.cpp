@@ -232,4 +232,58 @@ Result<uint64_t> sys_timer_delete(Task& task, Int id) {
   return zero(task.group().timers().remove(id.value));
 }
 
+// Nobody in the sandbox sets the time of the machine; what is senseless is refused first
+// (kernel/time/time.c: do_sys_settimeofday64).
+Result<uint64_t> sys_clock_settime(Task& task, ClockId clock, UserIn<timespec> in) {
+  const bool of_cpu = clock.value < 0;
+  if (clock.value != CLOCK_REALTIME && !of_cpu) return Errno::kInval;
+  const timespec wanted = TRY(task.mm().read(in));
+  if (of_cpu) {
+    TRY(now_on(task, clock.value));
+  } else if (!valid_timespec(wanted)) {
+    return Errno::kInval;
+  }
+  return Errno::kPerm;
+}
+
+namespace {
+
+// A clock that nothing disciplines, as Linux has it before the first adjustment
+// (kernel/time/ntp.c: ntp_clear).
+timex undisciplined(Nanos now) {
+  constexpr long kMaxError = 16'000'000;  // microseconds
+  timex state{};
+  state.status = STA_UNSYNC;
+  state.maxerror = state.esterror = kMaxError;
+  state.constant = 2;
+  state.precision = 1;
+  state.tolerance = 500L << 16;  // ppm with a 16-bit fraction
+  state.tick = 10'000;           // microseconds
+  const timespec at = to_timespec(now);
+  state.time = {at.tv_sec, at.tv_nsec / 1000};
+  return state;
+}
+
+}  // namespace
+
+// kernel/time/timekeeping.c: timekeeping_validate_timex.
+Result<uint64_t> sys_adjtimex(Task& task, UserInOut<timex> address) {
+  const timex asked = TRY(task.mm().read(address.in()));
+  constexpr unsigned kAdjtime = 0x8000, kReadOnly = 0x2000;  // ADJ_ADJTIME, ADJ_OFFSET_READONLY
+  const bool old_style = (asked.modes & kAdjtime) != 0;
+  if (old_style && (asked.modes & ADJ_OFFSET) == 0) return Errno::kInval;
+  const bool reads = old_style ? (asked.modes & kReadOnly) != 0 : asked.modes == 0;
+  if (!reads) return Errno::kPerm;
+  timex state = undisciplined(task.kernel().clock().realtime());
+  state.modes = asked.modes;
+  TRY(task.mm().write(address.out(), state));
+  return uint64_t{TIME_ERROR};
+}
+
+Result<uint64_t> sys_clock_adjtime(Task& task, ClockId clock, UserInOut<timex> address) {
+  if (clock.value == CLOCK_REALTIME) return sys_adjtimex(task, address);
+  TRY(now_on(task, clock.value));
+  return Errno::kOpNotSupp;
+}
+
 }  // namespace boxrun::syscalls

@@ -1,6 +1,7 @@
 #pragma once
 #include <signal.h>
 #include <sys/time.h>
+#include <sys/timex.h>
 #include <time.h>
 
 #include "sentry/syscalls/args.h"
@@ -12,6 +13,9 @@ Result<uint64_t> sys_time(Task& task, UserOut<time_t> out);
 Result<uint64_t> sys_gettimeofday(Task& task, UserOut<timeval> out, UserOut<struct timezone> zone);
 Result<uint64_t> sys_clock_gettime(Task& task, ClockId clock, UserOut<timespec> out);
 Result<uint64_t> sys_clock_getres(Task& task, ClockId clock, UserOut<timespec> out);
+Result<uint64_t> sys_clock_settime(Task& task, ClockId clock, UserIn<timespec> in);
+Result<uint64_t> sys_adjtimex(Task& task, UserInOut<timex> state);
+Result<uint64_t> sys_clock_adjtime(Task& task, ClockId clock, UserInOut<timex> state);
 Result<uint64_t> sys_nanosleep(Task& task, UserIn<timespec> duration, UserOut<timespec> left);
 Result<uint64_t> sys_clock_nanosleep(Task& task, ClockId clock, Int flags, UserIn<timespec> time,
                                      UserOut<timespec> left);

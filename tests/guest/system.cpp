@@ -185,4 +185,8 @@ CASE(rseq_is_registered_once) {
 CASE(adjtimex_reads) {
   timex info = {};
   CHECK(adjtimex(&info) >= 0);
+  CHECK_EQ(info.tick, 10000);
+  CHECK(clock_adjtime(CLOCK_REALTIME, &info) >= 0);
+  CHECK_ERRNO(clock_adjtime(CLOCK_MONOTONIC, &info), EOPNOTSUPP);
+  CHECK_ERRNO(clock_adjtime(99, &info), EINVAL);
 }
