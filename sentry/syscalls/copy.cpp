@@ -65,6 +65,14 @@ Result<void> check_copy(FileDescription& in, FileDescription& out) {
   return {};
 }
 
+// fs/splice.c: splice_direct_to_actor wants a source with a position, because what was read from a
+// stream and cannot be written would be lost. Into a pipe sockets may go, too.
+bool can_send(FileDescription& in, FileDescription& out) {
+  if (in.positioning() != FileDescription::Positioning::kStream) return true;
+  return in.inode().type() == vfs::FileType::kSocket &&
+         out.inode().type() == vfs::FileType::kFifo;
+}
+
 }  // namespace
 
 Result<uint64_t> sys_sendfile(Task& task, Fd out, Fd in, UserInOut<int64_t> offset, Size size) {
@@ -75,6 +83,7 @@ Result<uint64_t> sys_sendfile(Task& task, Fd out, Fd in, UserInOut<int64_t> offs
   if ((target->flags() & O_APPEND) != 0) return Errno::kInval;
   const auto at = TRY(read_offset(task, offset));
   if (at && source->positioning() == FileDescription::Positioning::kStream) return Errno::kSPipe;
+  if (!can_send(*source, *target)) return Errno::kInval;
   const uint64_t moved =
       TRY(copy(task, *source, at, *target, std::nullopt, std::min(size.value, kMaxTransfer)));
   TRY(write_offset(task, offset, at, moved));

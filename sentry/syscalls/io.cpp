@@ -24,6 +24,18 @@ Result<mm::Pinned> pin(Task& task, uint64_t addr, uint64_t size, Access access) 
   return task.mm().pin(addr, std::min(size, kMaxTransfer), access);
 }
 
+// What is written when only the beginning of `asked` bytes could be read. Files take it; a pipe
+// takes whole pages and forgets the one that could not be filled (fs/pipe.c: pipe_write). EFAULT
+// when nothing is left.
+Result<IoBuffers> readable_part(FileDescription& file, const mm::Pinned& pinned, uint64_t asked) {
+  IoBuffers from = pinned.buffers();
+  if (pinned.size() >= std::min(asked, kMaxTransfer)) return from;
+  if (file.inode().type() != vfs::FileType::kFifo) return from;
+  from.truncate(page_down(pinned.size()));
+  if (from.empty()) return Errno::kFault;
+  return from;
+}
+
 // preadv2's offset arrives in two halves; on x86-64 the low one has it all.
 // -1 there means the file's own position.
 Result<uint64_t> vector_read(Task& task, Fd fd, UserIn<iovec> vector, ULong count, int64_t offset,
@@ -63,7 +75,7 @@ Result<uint64_t> sys_write(Task& task, Fd fd, UserIn<Bytes> buffer, Size size) {
   const auto file = TRY(task.fds().get(fd.value));
   if (!file->writable()) return Errno::kBadF;
   const mm::Pinned pinned = TRY(pin(task, buffer.addr, size.value, Access::kRead));
-  return write_file(task, *file, pinned.buffers(), At::position(), {});
+  return write_file(task, *file, TRY(readable_part(*file, pinned, size.value)), At::position(), {});
 }
 
 Result<uint64_t> sys_pread64(Task& task, Fd fd, UserOut<Bytes> buffer, Size size, Offset offset) {
