@@ -17,13 +17,16 @@
 #include "gofer/client.h"
 #include "sentry/boot_tree.h"
 #include "sentry/control.h"
+#include "sentry/cpu_limit.h"
 #include "sentry/fs/fd_notifier.h"
 #include "sentry/fs/host_file.h"
 #include "sentry/fs/special_files.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/proc_fs.h"
+#include "sentry/kernel/task.h"
 #include "sentry/kernel/thread_group.h"
 #include "sentry/loader/program_loader.h"
+#include "sentry/policy/limit_watch.h"
 #include "sentry/policy/violation_log.h"
 #include "sentry/syscalls/dispatcher.h"
 #include "sentry/syscalls/policy_rules.h"
@@ -59,34 +62,6 @@ std::vector<syscalls::PolicyRule> to_policy_rules(const std::vector<BootSyscallR
   return out;
 }
 
-// The limit on what is written to the caller's streams: a write that exceeds it is cut, the next
-// one fails with EFBIG, and the report says so.
-class StreamMeter final : public fs::OutputMeter {
- public:
-  StreamMeter(uint64_t limit, policy::ViolationLog& violations)
-      : limit_(limit), violations_(violations) {}
-  Result<size_t> admit(size_t bytes) override {
-    if (limit_ == 0) return bytes;
-    uint64_t used = used_.load(std::memory_order_relaxed);
-    size_t granted = 0;
-    do {
-      granted = static_cast<size_t>(std::min<uint64_t>(bytes, limit_ - used));
-      if (granted == 0 && bytes > 0) {
-        violations_.record(nullptr, {.kind = report::Kind::kLimitOutput,
-                                     .error = Errno::kFBig,
-                                     .target = std::to_string(limit_)});
-        return Errno::kFBig;
-      }
-    } while (!used_.compare_exchange_weak(used, used + granted, std::memory_order_relaxed));
-    return granted;
-  }
-
- private:
-  const uint64_t limit_;
-  policy::ViolationLog& violations_;
-  std::atomic<uint64_t> used_{0};
-};
-
 // Everything that one sandbox consists of, in the order of its making.
 class Sandbox final : public kernel::KernelEvents {
  public:
@@ -98,7 +73,9 @@ class Sandbox final : public kernel::KernelEvents {
   void stopped(kernel::ThreadGroup&, int signo) override {
     tell({.kind = ControlMessage::Kind::kStopped, .value = signo});
   }
-  void continued(kernel::ThreadGroup&) override { tell({.kind = ControlMessage::Kind::kContinued}); }
+  void continued(kernel::ThreadGroup&) override {
+    tell({.kind = ControlMessage::Kind::kContinued});
+  }
   void killed(kernel::Task& task, std::string_view reason) override {
     const bool memory = reason.find("memory") != reason.npos;
     if (!memory) return;
@@ -118,6 +95,7 @@ class Sandbox final : public kernel::KernelEvents {
   Ref<net::UnixSystem> unix_sockets();
   MaybeFailure make_process();
   Result<Ref<vfs::FdTable>> adopt_streams(const Ref<Credentials>& cred);
+  void watch_cpu_time();
   void finish(const kernel::Kernel::Exit& exit);
   void obey(const ControlMessage& message);
   void tell(const ControlMessage& message) {
@@ -131,7 +109,7 @@ class Sandbox final : public kernel::KernelEvents {
   std::unique_ptr<policy::ViolationLog> violations_;
   policy::Policy policy_;
   std::unique_ptr<trace::Tracer> tracer_;
-  std::unique_ptr<StreamMeter> meter_;
+  std::unique_ptr<policy::LimitWatch> limits_;
   vfs::AnonymousDevices devices_;
   vfs::LockWaits lock_waits_;
   std::unique_ptr<fs::DeviceFiles> special_files_;
@@ -142,9 +120,11 @@ class Sandbox final : public kernel::KernelEvents {
   std::unique_ptr<kernel::Kernel> kernel_;
   Ref<vfs::Terminal> terminal_;  // the target's controlling terminal; null: none
   Ref<kernel::ThreadGroup> process_;
+  std::unique_ptr<CpuLimit> cpu_limit_;  // null: none
 };
 
 Sandbox::~Sandbox() {
+  cpu_limit_.reset();
   if (kernel_) kernel_->shutdown();
 }
 
@@ -163,7 +143,8 @@ MaybeFailure Sandbox::make_memory() {
 }
 
 MaybeFailure Sandbox::make_files() {
-  auto pipefs = vfs::AnonymousFileSystem::create("pipefs", devices_.allocate(), PIPEFS_MAGIC, *clock_);
+  auto pipefs =
+      vfs::AnonymousFileSystem::create("pipefs", devices_.allocate(), PIPEFS_MAGIC, *clock_);
   special_files_ = std::make_unique<fs::DeviceFiles>(
       fs::PipeSystem{std::move(pipefs), make_ref<fs::SpaceQuota>(fs::kPipeQuota)});
   TreeResources resources{*memory_, *clock_, devices_, *special_files_, {}};
@@ -197,17 +178,20 @@ Ref<net::UnixSystem> Sandbox::unix_sockets() {
 MaybeFailure Sandbox::make_kernel() {
   policy_ = syscalls::build_policy(to_policy_rules(spec_.syscall_rules));
   violations_ = std::make_unique<policy::ViolationLog>(std::move(spec_.report_socket), *clock_);
-  meter_ = std::make_unique<StreamMeter>(spec_.limits.output, *violations_);
+  const BootLimits& limits = spec_.limits;
+  limits_ = std::make_unique<policy::LimitWatch>(
+      policy::CallLimits{limits.open_files, limits.file_size, limits.processes, limits.output});
+  for (const auto& quota : tree_.quotas) limits_->add(quota);
   if (spec_.trace_sink) {
     tracer_ = std::make_unique<trace::Tracer>(std::move(spec_.trace_sink),
                                               syscalls::groups_named(spec_.trace_group));
   }
   dispatcher_ = std::make_unique<syscalls::Dispatcher>(
       syscalls::Services{*special_files_, lock_waits_, special_files_->pipes(), memfd_mount(),
-                         unix_sockets(), policy_, *violations_, tracer_.get()});
+                         unix_sockets(), policy_, *violations_, limits_.get(), tracer_.get()});
   loader_ = std::make_unique<loader::ProgramLoader>(*vdso_);
-  kernel::KernelConfig config{*spec_.platform, *memory_, *dispatcher_, *loader_, *this, *clock_,
-                              tree_.mounts};
+  kernel::KernelConfig config{*spec_.platform, *memory_, *dispatcher_, *loader_,
+                              *this,           *clock_,  tree_.mounts};
   if (spec_.limits.processes != 0) config.max_tasks = spec_.limits.processes;
   config.hostname = spec_.hostname;
   auto kernel = kernel::Kernel::create(std::move(config));
@@ -228,7 +212,8 @@ MaybeFailure Sandbox::mount_proc() {
 
 Result<Ref<vfs::FdTable>> Sandbox::adopt_streams(const Ref<Credentials>& cred) {
   auto table = make_ref<vfs::FdTable>();
-  auto files = fs::HostFiles::create(devices_.allocate(), *spec_.streams.notifier, meter_.get());
+  auto files =
+      fs::HostFiles::create(devices_.allocate(), *spec_.streams.notifier, &limits_->meter());
   vfs::Mount::Config config;
   config.file_system = files;
   if (spec_.streams.terminal) {
@@ -265,7 +250,6 @@ std::vector<std::pair<int, kernel::ResourceLimit>> process_limits(const BootLimi
   add(RLIMIT_NOFILE, limits.open_files);
   add(RLIMIT_FSIZE, limits.file_size);
   add(RLIMIT_NPROC, limits.processes);
-  add(RLIMIT_CPU, (limits.cpu_time_ns + kSecond - 1) / kSecond);
   return out;
 }
 
@@ -322,7 +306,8 @@ void Sandbox::finish(const kernel::Kernel::Exit& exit) {
       report::Change::Op op = report::Change::Op::kModified;
       if (change.op == Op::kAdded) op = report::Change::Op::kAdded;
       if (change.op == Op::kDeleted) op = report::Change::Op::kDeleted;
-      const std::string path = change.path.empty() ? overlay.target : overlay.target + "/" + change.path;
+      const std::string path =
+          change.path.empty() ? overlay.target : overlay.target + "/" + change.path;
       violations_->send_change({op, path});
     }
   }
@@ -347,8 +332,22 @@ void Sandbox::obey(const ControlMessage& message) {
   }
 }
 
+// Together with the target's first process everything ends.
+void Sandbox::watch_cpu_time() {
+  const auto limit = static_cast<Nanos>(std::min<uint64_t>(spec_.limits.cpu_time_ns, INT64_MAX));
+  if (limit == 0) return;
+  cpu_limit_ = std::make_unique<CpuLimit>(*kernel_, limit, [this, limit] {
+    const Ref<kernel::Task> task = process_->find_task(process_->tgid);
+    violations_->record(task.get(), {.kind = report::Kind::kLimitCpuTime,
+                                     .verdict = report::Verdict::kKilled,
+                                     .target = std::to_string(limit)});
+    process_->exit_all(SIGKILL);
+  });
+}
+
 void Sandbox::serve() {
   if (!process_) return;
+  watch_cpu_time();
   const int control = spec_.control_socket.get();
   std::jthread waiter([this, control] {
     finish(kernel_->wait(*process_));
@@ -394,7 +393,8 @@ Result<HostStreams> prepare_streams(const std::array<bool, 3>& open) {
     const std::string link = "/proc/self/fd/" + std::to_string(fd);
     const ssize_t n = readlink(link.c_str(), target.data(), target.size());
     streams.names[static_cast<size_t>(fd)] =
-        n > 0 ? std::string(target.data(), static_cast<size_t>(n)) : "host:[" + std::to_string(fd) + "]";
+        n > 0 ? std::string(target.data(), static_cast<size_t>(n))
+              : "host:[" + std::to_string(fd) + "]";
   }
   find_terminal(open, streams);
   return streams;

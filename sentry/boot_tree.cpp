@@ -80,9 +80,8 @@ class Builder {
     if (path == "/") return {};
     if (vfs::walk(caller_, mounts_->root(), path, {}).ok()) return {};
     const vfs::At at{mounts_->root(), path};
-    const auto made = directory
-                          ? vfs::make_directory(caller_, at, 0755)
-                          : vfs::make_node(caller_, at, vfs::FileType::kRegular, 0644, 0);
+    const auto made = directory ? vfs::make_directory(caller_, at, 0755)
+                                : vfs::make_node(caller_, at, vfs::FileType::kRegular, 0644, 0);
     if (made.ok() || made.error() == Errno::kExist) return {};
     return cannot("make the mount point " + path, made.error());
   }
@@ -99,14 +98,19 @@ struct Item {
   const BootMount* mount = nullptr;
   const BootTmpfs* tmpfs = nullptr;
   const BootSymlink* symlink = nullptr;
-  size_t depth() const { return static_cast<size_t>(std::count(target.begin(), target.end(), '/')); }
+  size_t depth() const {
+    return static_cast<size_t>(std::count(target.begin(), target.end(), '/'));
+  }
 };
 
 std::vector<Item> in_order(const BootSpec& spec) {
   std::vector<Item> items;
-  for (const BootSymlink& link : spec.symlinks) items.push_back({.target = link.path, .symlink = &link});
-  for (const BootTmpfs& tmpfs : spec.tmpfs) items.push_back({.target = tmpfs.path, .tmpfs = &tmpfs});
-  for (const BootMount& mount : spec.mounts) items.push_back({.target = mount.target, .mount = &mount});
+  for (const BootSymlink& link : spec.symlinks)
+    items.push_back({.target = link.path, .symlink = &link});
+  for (const BootTmpfs& tmpfs : spec.tmpfs)
+    items.push_back({.target = tmpfs.path, .tmpfs = &tmpfs});
+  for (const BootMount& mount : spec.mounts)
+    items.push_back({.target = mount.target, .mount = &mount});
   std::stable_sort(items.begin(), items.end(),
                    [](const Item& a, const Item& b) { return a.depth() < b.depth(); });
   return items;
@@ -119,8 +123,8 @@ MaybeFailure mount_host_files(Builder& builder, const BootMount& mount,
   fs::P9Fs::Config config;
   config.device = resources.devices.allocate();
   config.mount = std::to_string(mount.gofer_mount);
-  config.cache = mount.cache == BootMount::Cache::kShared ? fs::P9Cache::kShared
-                                                          : fs::P9Cache::kExclusive;
+  config.cache =
+      mount.cache == BootMount::Cache::kShared ? fs::P9Cache::kShared : fs::P9Cache::kExclusive;
   config.read_only = mount.mode != BootMount::Mode::kReadWrite;
   auto files = fs::P9Fs::create(std::move(config), resources.gofer);
   if (!files.ok()) return cannot("attach to the mount " + mount.source, files.error());
@@ -130,11 +134,13 @@ MaybeFailure mount_host_files(Builder& builder, const BootMount& mount,
   attached.flags = MountFlags::kNoSuid | MountFlags::kNoDev;
   if (mount.mode == BootMount::Mode::kOverlay) {
     auto upper = builder.make_tmpfs(0755, spec.uid, spec.gid, 0);
-    auto overlay = fs::OverlayFs::create(resources.devices.allocate(), std::move(*files), std::move(upper));
+    auto overlay =
+        fs::OverlayFs::create(resources.devices.allocate(), std::move(*files), std::move(upper));
     tree.overlays.push_back({mount.target, overlay});
     attached.file_system = std::move(overlay);
   } else {
-    if (mount.mode == BootMount::Mode::kReadOnly) attached.flags = attached.flags | MountFlags::kReadOnly;
+    if (mount.mode == BootMount::Mode::kReadOnly)
+      attached.flags = attached.flags | MountFlags::kReadOnly;
     attached.file_system = std::move(*files);
   }
   return builder.attach(mount.target, std::move(attached), mount.is_directory);
@@ -146,8 +152,10 @@ MaybeFailure mount_item(Builder& builder, const Item& item, const TreeResources&
   if (item.mount != nullptr) return mount_host_files(builder, *item.mount, resources, spec, tree);
   const bool owned = item.tmpfs->owned_by_user;
   vfs::Mount::Config config;
-  config.file_system = builder.make_tmpfs(item.tmpfs->mode, owned ? spec.uid : 0,
-                                          owned ? spec.gid : 0, spec.limits.tmp_size);
+  Ref<fs::TmpFs> files = builder.make_tmpfs(item.tmpfs->mode, owned ? spec.uid : 0,
+                                            owned ? spec.gid : 0, spec.limits.tmp_size);
+  tree.quotas.push_back(files->quota());
+  config.file_system = std::move(files);
   config.source = "tmpfs";
   config.flags = MountFlags::kNoSuid | MountFlags::kNoDev;
   return builder.attach(item.target, std::move(config), true);
@@ -170,8 +178,8 @@ MaybeFailure mount_dev(Builder& builder, const TreeResources& resources) {
 
 MaybeFailure mount_sys(Builder& builder, const TreeResources& resources) {
   const auto cpus = static_cast<unsigned>(kernel::sandbox_cpus().size());
-  auto sys = fs::create_sys_fs(resources.devices.allocate(), cpus, resources.memory,
-                               resources.clock);
+  auto sys =
+      fs::create_sys_fs(resources.devices.allocate(), cpus, resources.memory, resources.clock);
   if (!sys.ok()) return cannot("make /sys", sys.error());
   vfs::Mount::Config config;
   config.file_system = std::move(*sys);

@@ -33,7 +33,8 @@ struct Tree {
     Ref<fs::OverlayFs> file_system;
   };
   std::vector<Overlay> overlays;
-  vfs::Path proc;  // where /proc is to be mounted once there is a kernel
+  std::vector<Ref<fs::SpaceQuota>> quotas;  // of the tmpfs that --tmp-size limits
+  vfs::Path proc;                           // where /proc is to be mounted once there is a kernel
 };
 
 // Mounts everything of `spec`, parents before children. Of two mounts with one target the later one

@@ -18,12 +18,18 @@ constexpr Range pages_of(Range bytes) {
 
 }  // namespace
 
-Result<void> SpaceQuota::charge(uint64_t bytes) {
+bool SpaceQuota::try_charge(uint64_t bytes) {
   uint64_t used = used_.load(std::memory_order_relaxed);
   do {
-    if (bytes > limit_ || used > limit_ - bytes) return Errno::kNoSpc;
+    if (bytes > limit_ || used > limit_ - bytes) return false;
   } while (!used_.compare_exchange_weak(used, used + bytes, std::memory_order_relaxed));
-  return {};
+  return true;
+}
+
+Result<void> SpaceQuota::charge(uint64_t bytes) {
+  if (try_charge(bytes)) return {};
+  refusals_.fetch_add(1, std::memory_order_relaxed);
+  return Errno::kNoSpc;
 }
 
 FileData::FileData(mm::MemoryFile& memory, Ref<SpaceQuota> quota, Identity identity,
@@ -76,13 +82,15 @@ void FileData::insert_locked(uint64_t offset, Range memory) {
 // none that is contiguous.
 Result<Range> FileData::allocate_some(uint64_t bytes) {
   for (;;) {
-    if (quota_->charge(bytes).ok()) {
+    // Only the refusal of the last page makes the call fail, and is counted.
+    const bool last = bytes <= kPageSize;
+    if (last ? quota_->charge(bytes).ok() : quota_->try_charge(bytes)) {
       Result<Range> memory = memory_.allocate(bytes);
       if (memory.ok()) return memory;
       quota_->release(bytes);
     }
     // mm/shmem.c: what cannot be accounted for is a full file system to a writer.
-    if (bytes <= kPageSize) return Errno::kNoSpc;
+    if (last) return Errno::kNoSpc;
     bytes = page_down(bytes / 2);
   }
 }

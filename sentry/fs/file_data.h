@@ -17,8 +17,11 @@ namespace boxrun::fs {
 class SpaceQuota final : public RefCounted {
  public:
   explicit SpaceQuota(uint64_t limit) : limit_(limit) {}
-  // ENOSPC.
+  bool try_charge(uint64_t bytes);
+  // As try_charge; a refusal is ENOSPC and counted.
   Result<void> charge(uint64_t bytes);
+  // Refused charges since the last call.
+  uint64_t take_refusals() { return refusals_.exchange(0, std::memory_order_relaxed); }
   void release(uint64_t bytes) { used_.fetch_sub(bytes, std::memory_order_relaxed); }
   uint64_t limit() const { return limit_; }
   uint64_t used() const { return used_.load(std::memory_order_relaxed); }
@@ -26,6 +29,7 @@ class SpaceQuota final : public RefCounted {
  private:
   const uint64_t limit_;
   std::atomic<uint64_t> used_{0};
+  std::atomic<uint64_t> refusals_{0};
 };
 
 // The bytes of one sparse file, kept in extents of the memory file, so that mappings share them

@@ -36,6 +36,7 @@ class TmpFs final : public vfs::FileSystem {
 
   Ref<vfs::Inode> root() override;
   Result<vfs::Statistics> statistics() override EXCLUDES(mutex_);
+  const Ref<SpaceQuota>& quota() const { return quota_; }
 
   // For memfd_create: a regular file outside the tree.
   Result<Ref<TmpInode>> make_unnamed(const vfs::NewNode& node, mm::PageSource::Identity identity,

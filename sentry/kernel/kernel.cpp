@@ -196,6 +196,16 @@ void Kernel::set_domainname(std::string name) {
   domainname_ = std::move(name);
 }
 
+Nanos Kernel::cpu_time() {
+  TreeLock tree(tree_);
+  Nanos sum = cpu_of_exited_.load(std::memory_order_relaxed);
+  for (ThreadGroup* group : pids_->groups(tree)) {
+    const CpuTimes running = group->running_cpu_times();
+    sum += running.user + running.system;
+  }
+  return sum;
+}
+
 Result<void> Kernel::thread_starting() {
   Lock lock(threads_mutex_);
   if (stopping_) return Errno::kAgain;

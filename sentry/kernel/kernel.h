@@ -117,6 +117,15 @@ class Kernel {
   // The mount of files without a name: pidfds, eventfds, epolls and their like.
   const Ref<vfs::Mount>& anonymous_files() const { return anonymous_files_; }
   uint64_t max_tasks() const { return config_.max_tasks; }
+  // What all processes of the sandbox have used, those that are gone included.
+  Nanos cpu_time();
+  void add_cpu_of_exited(Nanos used) { cpu_of_exited_.fetch_add(used, std::memory_order_relaxed); }
+  // Tasks that max_tasks kept from being made, since the last call.
+  uint64_t take_refused_tasks() {
+    if (refused_tasks_.load(std::memory_order_relaxed) == 0) return 0;
+    return refused_tasks_.exchange(0, std::memory_order_relaxed);
+  }
+  void count_refused_task() { refused_tasks_.fetch_add(1, std::memory_order_relaxed); }
 
   // References are taken under the tree lock; null when there is none.
   Ref<Task> find_task(pid_t tid);
@@ -149,6 +158,8 @@ class Kernel {
   std::string domainname_ GUARDED_BY(names_mutex_) = "(none)";
   Mutex threads_mutex_{Rank::kKernel};
   CondVar threads_changed_;
+  std::atomic<uint64_t> refused_tasks_{0};
+  std::atomic<Nanos> cpu_of_exited_{0};
   size_t threads_ GUARDED_BY(threads_mutex_) = 0;
   bool stopping_ GUARDED_BY(threads_mutex_) = false;
 };

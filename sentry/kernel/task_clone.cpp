@@ -76,7 +76,10 @@ Result<void> check_task_limits(TreeLock& tree, Task& task) {
   const bool privileged =
       cred.ruid == 0 || cred.has_capability(CAP_SYS_RESOURCE) || cred.has_capability(CAP_SYS_ADMIN);
   // Init is not the guest's.
-  if (count - 1 >= task.kernel().max_tasks()) return Errno::kAgain;
+  if (count - 1 >= task.kernel().max_tasks()) {
+    task.kernel().count_refused_task();
+    return Errno::kAgain;
+  }
   if (!privileged && count - 1 >= task.group().limits().soft(RLIMIT_NPROC)) return Errno::kAgain;
   return {};
 }

@@ -225,6 +225,7 @@ bool Task::leave_tree() {
     signals_.pending.clear();
     std::erase(shared.tasks, this);
     shared.cpu_of_exited = shared.cpu_of_exited + used.cpu;
+    kernel_.add_cpu_of_exited(used.cpu.user + used.cpu.system);
     host_cpu_clock_.store(-1, std::memory_order_relaxed);
     if (shared.exiting) exit_status_ = shared.exit_status;
     if (shared.tasks.empty()) {

@@ -87,6 +87,13 @@ CpuTimes ThreadGroup::cpu_times() {
   return sum;
 }
 
+CpuTimes ThreadGroup::running_cpu_times() {
+  SignalLock lock(*this);
+  CpuTimes sum;
+  for (const Task* task : signals_.tasks) sum = sum + task->cpu_times();
+  return sum;
+}
+
 Accounting ThreadGroup::accounting(TreeLock&) {
   Accounting sum = links_.own;
   SignalLock lock(*this);

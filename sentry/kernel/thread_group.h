@@ -109,6 +109,8 @@ class ThreadGroup final : public RefCounted {
   // Notified (kReadable) when this process is dead: pidfds, Kernel::wait.
   WaitQueue& exit_events() { return exit_events_; }
   CpuTimes cpu_times();
+  // Of the tasks that live.
+  CpuTimes running_cpu_times();
   Accounting accounting(TreeLock& tree);
   size_t task_count();
   Ref<Task> find_task(pid_t tid);  // one of its own that has not exited, or null

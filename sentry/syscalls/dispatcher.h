@@ -10,6 +10,7 @@
 #include "sentry/vfs/file_lock.h"
 
 namespace boxrun::policy {
+class LimitWatch;
 class Policy;
 class ViolationLog;
 }  // namespace boxrun::policy
@@ -28,7 +29,8 @@ struct Services {
   Ref<net::UnixSystem> unix_sockets;
   const policy::Policy& policy;
   policy::ViolationLog& violations;
-  trace::Tracer* tracer = nullptr;  // null: nobody traces
+  policy::LimitWatch* limits = nullptr;  // null: no limits to report
+  trace::Tracer* tracer = nullptr;       // null: nobody traces
 };
 
 // From number to handler: the policy's verdict at one choke point, tracing around it, then the row
@@ -45,6 +47,7 @@ class Dispatcher final : public kernel::SyscallDispatcher {
 
  private:
   Result<uint64_t> answer(Task& task, const Frame& frame);
+  void report_limit(Task& task, const Frame& frame, Errno error);
   Result<uint64_t> traced(Task& task, Frame frame);
 
   const Services services_;

@@ -92,8 +92,8 @@ struct Machine {
     sockets = make_ref<net::UnixSystem>(
         vfs::AnonymousFileSystem::create("sockfs", 8, 0, *clock));
     memfds = vfs::Mount::create({.file_system = fs::TmpFs::create({.device = 6}, *memory, *clock)});
-    dispatcher = std::make_unique<syscalls::Dispatcher>(
-        syscalls::Services{devices, lock_waits, pipes, memfds, sockets, policy, *violations, tracer.get()});
+    dispatcher = std::make_unique<syscalls::Dispatcher>(syscalls::Services{
+        devices, lock_waits, pipes, memfds, sockets, policy, *violations, nullptr, tracer.get()});
     loader = std::make_unique<loader::ProgramLoader>(*vdso);
     auto tmp = fs::TmpFs::create({.device = 5, .root_mode = 0755}, *memory, *clock);
     mounts = vfs::MountNamespace::create(vfs::Mount::create({.file_system = std::move(tmp)}));
@@ -122,9 +122,9 @@ struct Machine {
   }
 
   Outcome run(const std::vector<std::string>& argv) {
-    auto kernel = must(kernel::Kernel::create({*platform, *memory, *dispatcher, *loader, events,
-                                               *clock, mounts}),
-                       "kernel");
+    auto kernel = must(
+        kernel::Kernel::create({*platform, *memory, *dispatcher, *loader, events, *clock, mounts}),
+        "kernel");
     auto output = open("/output", O_CREAT | O_RDWR | O_TRUNC, 0644);
     auto fds = make_ref<vfs::FdTable>();
     for (int i = 0; i < 3; i++) must(fds->install(output, vfs::FdTable::OnExec::kKeep, 16), "fd");
@@ -156,8 +156,8 @@ TEST_CASE("a static and a dynamic program of the host run") {
   CHECK(WEXITSTATUS(hello.status) == 42);
   CHECK(hello.output.find("hello") != std::string::npos);
 
-  for (const char* path : {"/lib64/ld-linux-x86-64.so.2", "/lib/x86_64-linux-gnu/libc.so.6", "/bin/echo",
-                           "/bin/sh"}) {
+  for (const char* path :
+       {"/lib64/ld-linux-x86-64.so.2", "/lib/x86_64-linux-gnu/libc.so.6", "/bin/echo", "/bin/sh"}) {
     machine.import(path);
   }
   const Outcome echo = machine.run({"/bin/echo", "one", "two"});

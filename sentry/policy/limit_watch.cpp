@@ -1,0 +1,78 @@
+#include "sentry/policy/limit_watch.h"
+
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <string>
+
+#include "sentry/kernel/kernel.h"
+#include "sentry/kernel/task.h"
+#include "sentry/kernel/thread_group.h"
+
+namespace boxrun::policy {
+namespace {
+
+Violation limit_met(report::Kind kind, uint64_t limit, Errno error) {
+  Violation violation;
+  violation.kind = kind;
+  violation.error = error;
+  violation.target = std::to_string(limit);
+  return violation;
+}
+
+// A process may lower its own limit; then its error is its own affair.
+bool is_sandbox_limit(kernel::Task& task, int resource, uint64_t limit) {
+  return limit != 0 && task.group().limits().soft(resource) == limit;
+}
+
+}  // namespace
+
+Result<size_t> StreamMeter::admit(size_t bytes) {
+  if (limit_ == 0) return bytes;
+  uint64_t used = used_.load(std::memory_order_relaxed);
+  size_t granted = 0;
+  do {
+    granted = static_cast<size_t>(std::min<uint64_t>(bytes, limit_ - used));
+    if (granted == 0 && bytes > 0) {
+      refusals_.fetch_add(1, std::memory_order_relaxed);
+      return Errno::kFBig;
+    }
+  } while (!used_.compare_exchange_weak(used, used + granted, std::memory_order_relaxed));
+  return granted;
+}
+
+std::optional<Violation> LimitWatch::explain_big_write(kernel::Task& task) {
+  if (meter_.take_refusals() > 0) {
+    return limit_met(report::Kind::kLimitOutput, limits_.output, Errno::kFBig);
+  }
+  if (!is_sandbox_limit(task, RLIMIT_FSIZE, limits_.file_size)) return std::nullopt;
+  return limit_met(report::Kind::kLimitFileSize, limits_.file_size, Errno::kFBig);
+}
+
+std::optional<Violation> LimitWatch::explain_full_tmpfs() {
+  for (const auto& quota : quotas_) {
+    if (quota->take_refusals() == 0) continue;
+    return limit_met(report::Kind::kLimitTmpSize, quota->limit(), Errno::kNoSpc);
+  }
+  return std::nullopt;
+}
+
+std::optional<Violation> LimitWatch::explain(kernel::Task& task, Errno error) {
+  switch (error) {
+    case Errno::kMFile:
+      if (!is_sandbox_limit(task, RLIMIT_NOFILE, limits_.open_files)) return std::nullopt;
+      return limit_met(report::Kind::kLimitOpenFiles, limits_.open_files, error);
+    case Errno::kFBig:
+      return explain_big_write(task);
+    case Errno::kNoSpc:
+      return explain_full_tmpfs();
+    case Errno::kAgain:
+      // Asked for every empty pipe, too: nothing but one load then.
+      if (limits_.processes == 0 || task.kernel().take_refused_tasks() == 0) return std::nullopt;
+      return limit_met(report::Kind::kLimitProcesses, limits_.processes, error);
+    default:
+      return std::nullopt;
+  }
+}
+
+}  // namespace boxrun::policy

@@ -1,0 +1,63 @@
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "sentry/fs/file_data.h"
+#include "sentry/fs/host_file.h"
+#include "sentry/policy/violation_log.h"
+#include "src/base/ref.h"
+
+namespace boxrun::policy {
+
+// The sandbox's limits that make a system call fail, in bytes, files and tasks. Zero: none.
+struct CallLimits {
+  uint64_t open_files = 0;
+  uint64_t file_size = 0;
+  uint64_t processes = 0;
+  uint64_t output = 0;
+};
+
+// The limit on what is written to the caller's streams: a write that exceeds it is cut, the next
+// one fails with EFBIG. Thread-safe.
+class StreamMeter final : public fs::OutputMeter {
+ public:
+  explicit StreamMeter(uint64_t limit) : limit_(limit) {}
+  Result<size_t> admit(size_t bytes) override;
+  // Writes refused since the last call.
+  uint64_t take_refusals() { return refusals_.exchange(0, std::memory_order_relaxed); }
+
+ private:
+  const uint64_t limit_;
+  std::atomic<uint64_t> used_{0};
+  std::atomic<uint64_t> refusals_{0};
+};
+
+// Tells a call that failed for a limit of the sandbox from one that failed for the guest's own
+// doing or the host's. Limits are enforced deep inside, under locks and without a task at hand;
+// there they only count, and the dispatcher asks here when a call has failed. When two tasks fail
+// at the same moment one may be named for the other; that one of them is named is certain.
+// Filled before the first task runs; asking is thread-safe.
+class LimitWatch {
+ public:
+  explicit LimitWatch(CallLimits limits) : limits_(limits), meter_(limits.output) {}
+
+  StreamMeter& meter() { return meter_; }
+  // A tmpfs whose limit is the sandbox's.
+  void add(Ref<fs::SpaceQuota> quota) { quotas_.push_back(std::move(quota)); }
+
+  // What to record when a call of `task` ended with `error`: kind, target and error are set. None
+  // when no limit of the sandbox is to blame.
+  std::optional<Violation> explain(kernel::Task& task, Errno error);
+
+ private:
+  std::optional<Violation> explain_big_write(kernel::Task& task);
+  std::optional<Violation> explain_full_tmpfs();
+
+  const CallLimits limits_;
+  StreamMeter meter_;
+  std::vector<Ref<fs::SpaceQuota>> quotas_;
+};
+
+}  // namespace boxrun::policy
