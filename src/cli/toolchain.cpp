@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <climits>
 #include <optional>
 #include <vector>
@@ -102,7 +103,10 @@ class Toolchain {
   Expected<bool> follow_script(const std::string& program, const std::string& host_path) {
     const std::vector<std::string> words = shebang_words(host_path);
     if (!words.empty()) {
-      Expected<bool> followed = follow(absolute_path(words[0], "/"));
+      const std::string interpreter = absolute_path(words[0], "/");
+      // There is nothing to mount; execve says so to whoever waits for the command.
+      if (::access(interpreter.c_str(), F_OK) != 0 && errno == ENOENT) return true;
+      Expected<bool> followed = follow(interpreter);
       if (!followed.ok()) return followed;
       if (name_of(words[0]) == "env") {
         int ignored = 0;
