@@ -7,6 +7,7 @@
 #include <csignal>
 #include <cstring>
 
+#include "src/cli/ordinary_misses.h"
 #include "src/cli/sandbox.h"
 #include "src/report/escape.h"
 #include "src/report/report.h"
@@ -37,13 +38,15 @@ std::string seconds_text(std::chrono::nanoseconds time) {
 }
 
 // The one limit that the monitor keeps itself.
-report::Record timeout_record(const RunSpec& spec, int64_t started) {
+report::Record timeout_record(const RunSpec& spec, const Outcome& outcome, int64_t started) {
   report::Record record;
   record.kind = report::Kind::kLimitTimeout;
   record.severity = report::default_severity(record.kind);
   record.verdict = report::Verdict::kKilled;
   record.target = seconds_text(spec.limits.timeout);
-  record.process.command = spec.argv.empty() ? "" : spec.argv[0].substr(spec.argv[0].rfind('/') + 1);
+  record.process.pid = outcome.target_pid;
+  record.process.command =
+      spec.argv.empty() ? "" : spec.argv[0].substr(spec.argv[0].rfind('/') + 1);
   record.first_time = started + spec.limits.timeout.count();
   return record;
 }
@@ -75,7 +78,9 @@ report::Summary summarize(const RunSpec& spec, const Outcome& outcome, int64_t s
   summary.started = started;
   summary.duration = outcome.duration;
   summary.records = collector.records();
-  if (outcome.end == report::End::kTimedOut) summary.records.push_back(timeout_record(spec, started));
+  drop_ordinary_misses(summary.records);
+  if (outcome.end == report::End::kTimedOut)
+    summary.records.push_back(timeout_record(spec, outcome, started));
   summary.unrecorded = collector.unrecorded();
   summary.changes = collector.changes();
   summary.changes_dropped = collector.changes_dropped();
@@ -86,17 +91,21 @@ report::Summary summarize(const RunSpec& spec, const Outcome& outcome, int64_t s
 // What decided the exit status, in the words of CLI.md.
 const char* source_of(const report::Summary& summary, int status) {
   switch (summary.end) {
-    case report::End::kTimedOut: return "timeout";
-    case report::End::kFailed: return "boxrun";
-    case report::End::kSignaled: return "target";
-    case report::End::kExited: return status == summary.code ? "target" : "policy";
+    case report::End::kTimedOut:
+      return "timeout";
+    case report::End::kFailed:
+      return "boxrun";
+    case report::End::kSignaled:
+      return "target";
+    case report::End::kExited:
+      return status == summary.code ? "target" : "policy";
   }
   return "boxrun";
 }
 
-void write_status(int fd, const report::Summary& summary, int status) {
+void write_status(int fd, const report::Summary& summary, const char* source, int status) {
   if (fd < 0) return;
-  std::string line = fmt::format(R"({{"event":"exit","source":"{}","code":{})", source_of(summary, status), status);
+  std::string line = fmt::format(R"({{"event":"exit","source":"{}","code":{})", source, status);
   if (summary.end == report::End::kSignaled) {
     const char* name = ::sigabbrev_np(summary.code);
     line += name != nullptr ? fmt::format(R"(,"signal":"SIG{}")", name)
@@ -107,8 +116,8 @@ void write_status(int fd, const report::Summary& summary, int status) {
 
 }  // namespace
 
-int run_and_report(const RunSpec& spec, const KernelEntry& kernel, const std::array<bool, 3>& streams,
-                   const std::string& home) {
+int run_and_report(const RunSpec& spec, const KernelEntry& kernel,
+                   const std::array<bool, 3>& streams, const std::string& home) {
   std::string problem;
   const Result<report::Writer> writer = report::Writer::open(spec.report, problem);
   if (!writer) {
@@ -124,12 +133,16 @@ int run_and_report(const RunSpec& spec, const KernelEntry& kernel, const std::ar
   if (!summary.failure.empty()) complain(summary.failure);
   const bool violated = report::reaches(summary, spec.report.fail_on);
   int status = exit_status(outcome, violated, spec.report.violation_exit_code);
+  const char* source = source_of(summary, status);
   if (!(*writer).write(summary, problem)) {
     complain(problem);
     // Whoever asked for a report and got none must not take the run for a good one.
-    if (status == 0) status = kOwnFailure;
+    if (status == 0) {
+      status = kOwnFailure;
+      source = "boxrun";
+    }
   }
-  write_status(spec.status_fd, summary, status);
+  write_status(spec.status_fd, summary, source, status);
   return status;
 }
 

@@ -39,10 +39,13 @@ std::string how_it_ended(int wait_status) {
 }
 
 Failure process_lost(const char* who, int wait_status) {
-  Failure failure{std::string("go on: the ") + who + " " + how_it_ended(wait_status), who, Errno::kOk, ""};
+  Failure failure{std::string("go on: the ") + who + " " + how_it_ended(wait_status), who,
+                  Errno::kOk, ""};
   if (WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGSYS) {
-    failure.remedy = "its seccomp filter refused a system call, which is a bug in boxrun; the kernel log names it "
-                     "(audit: type=1326)";
+    failure.remedy =
+        "its seccomp filter refused a system call, which is a bug in boxrun; the kernel log names "
+        "it "
+        "(audit: type=1326)";
   }
   return failure;
 }
@@ -146,7 +149,8 @@ void Supervisor::shut_down() {
 }
 
 void Supervisor::on_gofer_start() {
-  const Result<host::StartMessage> message = host::receive_start_message(sandbox_.gofer_start.get());
+  const Result<host::StartMessage> message =
+      host::receive_start_message(sandbox_.gofer_start.get());
   if (!message) return sandbox_.gofer_start.reset();  // its end is seen on the pidfd
   gofer_started_ = true;
   outcome_.gofer_layers = message->layers;
@@ -156,7 +160,8 @@ void Supervisor::on_gofer_start() {
 }
 
 void Supervisor::on_sentry_start() {
-  const Result<host::StartMessage> message = host::receive_start_message(sandbox_.sentry_start.get());
+  const Result<host::StartMessage> message =
+      host::receive_start_message(sandbox_.sentry_start.get());
   if (!message) return sandbox_.sentry_start.reset();
   outcome_.sentry_layers = message->layers;
   if (is_name(message->platform)) outcome_.platform = message->platform;
@@ -176,7 +181,8 @@ void Supervisor::on_control() {
       // Whoever waits for us sees a stopped job, as without boxrun. SIGCONT goes on here.
       if (!stop_like_the_target(message->value)) tell_sentry(Kind::kOrphaned, 0);
       break;
-    case Kind::kGoferLost: return on_gofer_lost();
+    case Kind::kGoferLost:
+      return on_gofer_lost();
     case Kind::kExecFailed:
       if (decided_) break;
       fail({"execute the command", "target", from_host(message->value), ""});
@@ -186,11 +192,16 @@ void Supervisor::on_control() {
       if (decided_) break;
       decided_ = true;
       outcome_.end = WIFSIGNALED(message->value) ? report::End::kSignaled : report::End::kExited;
-      outcome_.code = WIFSIGNALED(message->value) ? WTERMSIG(message->value) : WEXITSTATUS(message->value);
+      outcome_.code =
+          WIFSIGNALED(message->value) ? WTERMSIG(message->value) : WEXITSTATUS(message->value);
       outcome_.usage = message->usage;
       if (!shutting_down_) arm(kShutDownGrace, Waiting::kForShutDown);
       break;
-    default: break;  // kStarted and kContinued need nothing; the rest is not the Sentry's to say
+    case Kind::kStarted:
+      outcome_.target_pid = message->value;
+      break;
+    default:
+      break;  // kContinued needs nothing; the rest is not the Sentry's to say
   }
 }
 
@@ -322,10 +333,14 @@ int exit_status(const Outcome& outcome, bool violations, int violation_exit_code
   constexpr int kNotExecutable = 126;
   constexpr int kNotFound = 127;
   switch (outcome.end) {
-    case report::End::kTimedOut: return kTimedOut;
-    case report::End::kSignaled: return 128 + outcome.code;
-    case report::End::kExited: return outcome.code == 0 && violations ? violation_exit_code : outcome.code;
-    case report::End::kFailed: break;
+    case report::End::kTimedOut:
+      return kTimedOut;
+    case report::End::kSignaled:
+      return 128 + outcome.code;
+    case report::End::kExited:
+      return outcome.code == 0 && violations ? violation_exit_code : outcome.code;
+    case report::End::kFailed:
+      break;
   }
   if (!outcome.cannot_execute) return kOwnFailure;
   return outcome.failure->error == Errno::kNoEnt ? kNotFound : kNotExecutable;

@@ -29,7 +29,8 @@ struct Outcome {
   host::LayerSet sentry_layers;
   std::string platform;  // that the Sentry chose; empty when it did not get so far
   std::chrono::nanoseconds duration{0};
-  rusage usage{};  // of the target, as far as it is known
+  int target_pid = 0;  // in the sandbox; the Sentry's word, zero before the target started
+  rusage usage{};      // of the target, as far as it is known
 };
 
 // Blocks until nothing of the sandbox is left.

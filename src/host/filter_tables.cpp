@@ -18,9 +18,9 @@ namespace boxrun::host {
 namespace {
 
 // What glibc's pthread_create passes to clone, and nothing else: no new process, no namespace.
-constexpr uint64_t kThreadFlags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SYSVSEM | CLONE_SIGHAND |
-                                  CLONE_THREAD | CLONE_SETTLS | CLONE_PARENT_SETTID |
-                                  CLONE_CHILD_CLEARTID;
+constexpr uint64_t kThreadFlags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SYSVSEM |
+                                  CLONE_SIGHAND | CLONE_THREAD | CLONE_SETTLS |
+                                  CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID;
 
 // The C++ run time: locks, memory, threads, time, the way out.
 constexpr FilterRow kRuntime[] = {
@@ -120,11 +120,12 @@ constexpr FilterRow kSentry[] = {
     {SYS_ioctl, "bytes waiting in a stream", {arg32_is(1, command(FIONREAD))}},
 };
 
-// The monitor: report files, its children. It decodes what the Sentry says, so it gets a table, too.
+// The monitor: report files, its children. It decodes what the Sentry says, so it gets a table,
+// too.
 constexpr FilterRow kMonitor[] = {
     {SYS_openat, "report files, /etc/localtime"},
     {SYS_newfstatat, "report files, fstat of glibc"},
-    {SYS_statx, "report files"},
+    {SYS_statx, "report files, is an unmounted path there at all"},
     {SYS_pread64, "report files"},
     {SYS_pwrite64, "report files"},
     {SYS_ftruncate, "report files"},
@@ -154,9 +155,12 @@ std::vector<FilterRow> joined(std::span<const FilterRow> own) {
 
 std::vector<FilterRow> rows_of(ProcessKind kind) {
   switch (kind) {
-    case ProcessKind::kMonitor: return joined(kMonitor);
-    case ProcessKind::kGofer: return joined({});
-    case ProcessKind::kSentry: return joined(kSentry);
+    case ProcessKind::kMonitor:
+      return joined(kMonitor);
+    case ProcessKind::kGofer:
+      return joined({});
+    case ProcessKind::kSentry:
+      return joined(kSentry);
   }
   return {};
 }

@@ -1,0 +1,237 @@
+#!/usr/bin/env python3
+"""report_main_test.py BOXRUN: what the reports and the status line of real runs say.
+
+Registered three times, as launch_main_test.py is.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+BOXRUN = None
+HELLO = pathlib.Path(__file__).resolve().parent.parent / "apps" / "hello.py"
+BOUND = 60  # seconds that anything may take on a busy machine
+
+
+class Done:
+    """One run that has ended: status, output, text report, violations and status line."""
+
+    def __init__(self, *words, cwd="/", **settings):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "report.json")
+            read_end, write_end = os.pipe()
+            command = [BOXRUN, "--report", "text", "--report", f"json={path}", "--status-fd", str(write_end), *words]
+            done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=BOUND, pass_fds=[write_end], **settings)
+            os.close(write_end)
+            with os.fdopen(read_end) as pipe:
+                self.event = json.loads(pipe.read())
+            self.json = json.loads(path.read_text())
+        self.status, self.output, self.text = done.returncode, done.stdout, done.stderr
+        self.violations = self.json["violations"]
+
+    def of_kind(self, kind, target=None):
+        return [v for v in self.violations if v["kind"] == kind and target in (None, v["target"])]
+
+
+class Reports(unittest.TestCase):
+    def the_one(self, done, kind, target=None):
+        found = done.of_kind(kind, target)
+        self.assertEqual(len(found), 1, done.text)
+        self.assertIn(kind, done.text)
+        self.assertIn(f"{found[0]['command']}[{found[0]['pid']}]", done.text)
+        return found[0]
+
+    def check(self, record, **expected):
+        self.assertEqual({name: record[name] for name in expected}, expected)
+        self.assertGreater(record["pid"], 1)
+        self.assertTrue(record["command"])
+
+
+class Files(Reports):
+    def test_a_hidden_file(self):
+        with tempfile.TemporaryDirectory() as folder:
+            os.chmod(folder, 0o755)
+            secret = pathlib.Path(folder, ".env")
+            secret.write_text("PASSWORD=1\n")
+            done = Done("sh", "-c", "(cat .env); :", cwd=folder)
+            record = self.the_one(done, "file.read", str(secret))
+        self.check(record, syscall="openat", errno="ENOENT", detail="hidden", command="cat")
+        home = os.environ.get("HOME", "")  # as_user's holds the folder
+        shown = f"~{str(secret)[len(home):]}" if len(home) > 1 and str(secret).startswith(home + "/") else str(secret)
+        self.assertEqual(record["allow"], f"--ro {shown}")
+        self.assertEqual([process["command"] for process in record["chain"]][0], "sh")
+        self.assertNotIn("PASSWORD", done.output)
+
+    def test_a_write_to_what_is_read_only(self):
+        # What would have to be writable is the folder; the call has the whole path.
+        record = self.the_one(Done("sh", "-c", "echo x > /usr/boxrun-test"), "file.write")
+        self.check(record, syscall="openat", errno="EROFS", target="/usr", detail="read-only", allow="--rw /usr", command="sh")
+        self.assertIn('"/usr/boxrun-test"', record["call"])
+
+    def test_a_write_to_what_is_not_mounted(self):
+        done = Done("mkdir", "/boxrun-test", cwd="/usr")
+        record = self.the_one(done, "file.write")
+        self.check(record, syscall="mkdir", errno="EROFS", target="/", command="mkdir")
+        self.assertIn('"/boxrun-test"', record["call"])
+
+    def test_a_read_of_what_is_not_mounted(self):
+        record = self.the_one(Done("ls", "/boot", cwd="/usr"), "file.read")
+        self.check(record, errno="ENOENT", target="/boot", detail="not mounted", allow="--ro /boot", command="ls")
+
+    def test_an_ordinary_error_is_no_violation(self):
+        done = Done("ls", "/no-such-folder", "/var/no-such-folder", cwd="/usr")
+        self.assertEqual(done.status, 2)
+        self.assertNotIn("no-such", json.dumps(done.violations))
+
+
+class Syscalls(Reports):
+    def test_a_denied_one(self):
+        done = Done("--deny-syscall", "mkdir=EXDEV", "mkdir", "/tmp/x")
+        record = self.the_one(done, "syscall.deny")
+        self.check(record, syscall="mkdir", errno="EXDEV", allow="--deny-syscall mkdir=log", command="mkdir")
+        self.assertIn('mkdir("/tmp/x"', record["call"])
+
+    def test_one_that_does_not_exist(self):
+        done = Done("python3", "-c", "import ctypes; ctypes.CDLL(None).syscall(600)")
+        self.check(self.the_one(done, "syscall.unimplemented"), errno="ENOSYS", allow=None)
+
+
+# limit, option, what to run, status, errno or None where it kills, the option that raises it
+OPEN_MANY = "import os\nwhile True: os.open('/', os.O_RDONLY)"
+FORK_MANY = "import os, signal\nwhile True:\n  if os.fork() == 0: signal.pause()"
+LIMITS = {
+    "open_files": (["--open-files", "20"], ["python3", "-c", OPEN_MANY], 1, "EMFILE", "20", "--open-files N"),
+    "processes": (["--pids", "5"], ["python3", "-c", FORK_MANY], 1, "EAGAIN", "5", "--pids N"),
+    "file_size": (["--fsize", "1M"], ["dd", "if=/dev/zero", "of=/tmp/x", "bs=64k"], 153, "EFBIG", "1048576", "--fsize SIZE"),
+    "output": (["--output-limit", "1M"], ["dd", "if=/dev/zero", "bs=64k"], 153, "EFBIG", "1048576", "--output-limit SIZE"),
+    "tmp_size": (["--tmp-size", "1M"], ["dd", "if=/dev/zero", "of=/tmp/x", "bs=64k"], 1, "ENOSPC", "1048576", "--tmp-size SIZE"),
+    "memory": (["-m", "64M"], ["python3", "-c", "x = []\nwhile True: x.append(b'x' * 4000)"], 137, "ENOMEM", str(64 << 20), "--memory SIZE"),
+    "cpu_time": (["--cpu-time", "500ms"], ["sh", "-c", "(while :; do :; done) & while :; do :; done"], 137, None, str(500_000_000), "--cpu-time TIME"),
+    "timeout": (["--timeout", "500ms"], ["sleep", "1000"], 124, None, "0.5s", "--timeout TIME"),
+}
+
+
+class Limits(Reports):
+    def test_each_is_kept_and_reported(self):
+        for name, (options, command, status, error, target, raise_with) in LIMITS.items():
+            with self.subTest(limit=name):
+                done = Done(*options, *command, errors="replace")
+                self.assertEqual(done.status, status, done.text)
+                record = self.the_one(done, f"limit.{name}")
+                self.assertEqual((record["errno"], record["target"], record["allow"]), (error, target, raise_with))
+                self.assertEqual(record["command"], os.path.basename(command[0]))
+
+    def test_a_limit_of_the_programs_own_is_not_the_sandboxs(self):
+        done = Done("sh", "-c", "ulimit -n 20; python3 -c \"$1\"", "sh", OPEN_MANY)
+        self.assertEqual((done.status, done.of_kind("limit.open_files")), (1, []))
+        done = Done("sh", "-c", "echo x > /dev/full")
+        self.assertEqual(done.violations, [])
+
+
+class Status(Reports):
+    def event(self, *words, **settings):
+        done = Done(*words, **settings)
+        self.assertEqual(done.event["event"], "exit")
+        return done.event["source"], done.event["code"], done.status
+
+    def test_who_decided(self):
+        self.assertEqual(self.event("sh", "-c", "exit 125"), ("target", 125, 125))
+        self.assertEqual(self.event("sh", "-c", "kill -9 $$"), ("target", 137, 137))
+        self.assertEqual(self.event("-t", "200ms", "sleep", "1000"), ("timeout", 124, 124))
+        self.assertEqual(self.event("--fail-on", "medium", "sh", "-c", "! cat /etc/shadow"), ("policy", 122, 122))
+        self.assertEqual(self.event("--fail-on", "medium", "--violation-exit-code", "9", "sh", "-c", "! cat /etc/shadow"), ("policy", 9, 9))
+        self.assertEqual(self.event("--fail-on", "medium", "cat", "/etc/shadow"), ("target", 1, 1))
+        self.assertEqual(self.event("--fail-on", "high", "sh", "-c", "! cat /etc/shadow"), ("target", 0, 0))
+
+    def test_a_command_that_the_loader_refuses(self):
+        with tempfile.TemporaryDirectory() as folder:
+            os.chmod(folder, 0o755)
+            path = pathlib.Path(folder, "broken")
+            path.write_bytes(b"\x7fELF" + bytes(60))
+            path.chmod(0o755)
+            self.assertEqual(self.event("./broken", cwd=folder), ("boxrun", 126, 126))
+            path = pathlib.Path(folder, "orphan")
+            path.write_text("#!/no/such/interpreter\n")
+            path.chmod(0o755)
+            self.assertEqual(self.event("./orphan", cwd=folder), ("boxrun", 127, 127))
+
+
+class Hello(Reports):
+    def test_its_work_is_done_and_its_attempts_are_reported(self):
+        with tempfile.TemporaryDirectory() as folder:
+            os.chmod(folder, 0o755)
+            script = pathlib.Path(folder, "hello.py")
+            script.write_text(HELLO.read_text())
+            done = Done("python3", "hello.py", cwd=folder)
+            native = subprocess.run(["python3", "hello.py"], cwd=folder, capture_output=True, text=True, timeout=BOUND, check=True)
+        self.assertEqual(done.status, 0, done.text)
+        self.assertEqual(done.output.splitlines()[:3], native.stdout.splitlines()[:3])
+        self.assertIn("read /etc/shadow: ENOENT", done.output)
+        self.assertIn("call bpf(2): EPERM", done.output)
+        self.check(self.the_one(done, "file.read"), target="/etc/shadow", detail="hidden", command="python3")
+        self.check(self.the_one(done, "syscall.deny"), syscall="bpf", errno="EPERM", command="python3")
+
+
+class BadInput(unittest.TestCase):
+    def refused(self, message, *words):
+        done = subprocess.run([BOXRUN, *words, "true"], cwd="/", capture_output=True, text=True, timeout=BOUND)
+        self.assertEqual((done.returncode, done.stdout), (125, ""), done.stderr)
+        self.assertIn(message, done.stderr)
+        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+
+    def test_mount_sources_that_cannot_be(self):
+        self.refused("/no/such/source", "--ro", "/no/such/source:/data")
+        self.refused("/proc", "--ro", "/proc:/data")
+        self.refused("/sys", "--ro", "/sys:/data")
+        self.refused("/proc/self/fd", "--rw", "/proc/self/fd:/data")
+
+    def full_disk(self, path):
+        read_end, write_end = os.pipe()
+        command = [BOXRUN, "--report", f"json={path}", "--report-on", "always", "--status-fd", str(write_end), "true"]
+        done = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=BOUND, pass_fds=[write_end])
+        os.close(write_end)
+        with os.fdopen(read_end) as pipe:
+            self.assertEqual(json.loads(pipe.read()), {"event": "exit", "source": "boxrun", "code": 125})
+        self.assertEqual(done.returncode, 125)
+        self.assertIn(f"the report to '{path}' is incomplete", done.stderr)
+        self.assertIn("No space left on device", done.stderr)
+
+    def test_a_full_disk(self):
+        self.full_disk("/dev/full")
+
+    @unittest.skipUnless(os.geteuid() == 0, "mounting a file system takes root")
+    def test_a_small_disk_that_is_full(self):
+        with tempfile.TemporaryDirectory() as folder:
+            mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", folder], capture_output=True)
+            if mounted.returncode != 0:
+                self.skipTest("this root may not mount")
+            try:
+                pathlib.Path(folder, "filling").write_bytes(bytes(4096))
+                self.full_disk(f"{folder}/report.json")
+            finally:
+                subprocess.run(["umount", folder], check=True)
+
+    def test_a_closed_stdout(self):
+        done = subprocess.run(["sh", "-c", '"$0" --report json echo hello >&-', BOXRUN], cwd="/", capture_output=True, text=True, timeout=BOUND)
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+
+
+class Trace(unittest.TestCase):
+    def test_calls_and_results(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "trace")
+            command = [BOXRUN, "--trace", "--trace-file", str(path), "cat", "/etc/hostname", "/no/such"]
+            subprocess.run(command, cwd="/", capture_output=True, timeout=BOUND)
+            lines = path.read_text()
+        self.assertRegex(lines, r'(?m)^\[2\] openat\(AT_FDCWD, "/etc/hostname", .*\) = 0x[0-9a-f]+$')
+        self.assertRegex(lines, r'(?m)^\[2\] openat\(AT_FDCWD, "/no/such", .*\) = ENOENT$')
+
+
+if __name__ == "__main__":
+    os.environ["PATH"] = "/usr/bin:/bin"
+    BOXRUN = os.path.abspath(sys.argv.pop(1))
+    unittest.main()
