@@ -14,7 +14,7 @@ namespace {
 
 constexpr bool counts_cpu(TimerClock clock) {
   return clock == TimerClock::kProcessCpu || clock == TimerClock::kProcessUser ||
-         clock == TimerClock::kThreadCpu;
+         clock == TimerClock::kCpuClock;
 }
 // How soon a CPU-time clock is looked at again, at least and at most.
 constexpr Nanos kShortestLook = kSecond / 1000;
@@ -97,30 +97,22 @@ void CountingTimer::expired() {
 
 // --- POSIX timers
 
-PosixTimer::PosixTimer(ThreadGroup& group, int timer_id, TimerClock clock, Ref<Task> clock_task,
-                       Target target)
-    : CountingTimer(group.kernel(), clock),
+PosixTimer::PosixTimer(ThreadGroup& group, int timer_id, ClockChoice clock, Target target)
+    : CountingTimer(group.kernel(), clock.clock),
       id(timer_id),
       group_(group),
-      clock_task_(std::move(clock_task)),
+      cpu_clock_(std::move(clock.cpu)),
       target_(target) {}
 
 PosixTimer::~PosixTimer() = default;
 
 Nanos PosixTimer::now() const {
-  if (clock_ == TimerClock::kProcessCpu) {
-    const CpuTimes used = group_.cpu_times();
-    return used.user + used.system;
-  }
-  if (clock_ == TimerClock::kThreadCpu) {
-    const CpuTimes used = clock_task_->cpu_times();
-    return used.user + used.system;
-  }
-  return CountingTimer::now();
+  return clock_ == TimerClock::kCpuClock ? cpu_clock_.now() : CountingTimer::now();
 }
 
 size_t PosixTimer::cpu_share() const {
-  return clock_ == TimerClock::kProcessCpu ? group_.task_count() : 1;
+  const bool whole_process = cpu_clock_.process && !cpu_clock_.thread;
+  return whole_process ? cpu_clock_.process->task_count() : 1;
 }
 
 void PosixTimer::fire(uint64_t count) {
@@ -219,24 +211,26 @@ Result<TimerSetting> ProcessTimers::get_interval(int which) const {
   return intervals_[static_cast<size_t>(which)]->get();
 }
 
-Result<ProcessTimers::ClockChoice> ProcessTimers::choose_clock(Task& task, clockid_t clock) const {
+Result<PosixTimer::ClockChoice> ProcessTimers::choose_clock(Task& task, clockid_t clock) {
+  if (is_cpu_clock(clock)) {
+    return PosixTimer::ClockChoice{TimerClock::kCpuClock, TRY(find_cpu_clock(task, clock))};
+  }
   switch (clock) {
     case CLOCK_REALTIME:
-      return ClockChoice{TimerClock::kRealtime, nullptr};
-    case CLOCK_MONOTONIC:
-      return ClockChoice{TimerClock::kMonotonic, nullptr};
-    case CLOCK_BOOTTIME:
-      return ClockChoice{TimerClock::kBoottime, nullptr};
     case CLOCK_TAI:
-      return ClockChoice{TimerClock::kRealtime, nullptr};
-    case CLOCK_PROCESS_CPUTIME_ID:
-      return ClockChoice{TimerClock::kProcessCpu, nullptr};
-    case CLOCK_THREAD_CPUTIME_ID:
-      return ClockChoice{TimerClock::kThreadCpu, Ref<Task>(&task)};
+      return PosixTimer::ClockChoice{TimerClock::kRealtime, {}};
+    case CLOCK_MONOTONIC:
+      return PosixTimer::ClockChoice{TimerClock::kMonotonic, {}};
+    case CLOCK_BOOTTIME:
+      return PosixTimer::ClockChoice{TimerClock::kBoottime, {}};
     // What waking a sleeping machine takes (CAP_WAKE_ALARM) is no business of a sandbox.
     case CLOCK_REALTIME_ALARM:
     case CLOCK_BOOTTIME_ALARM:
       return Errno::kPerm;
+    case CLOCK_MONOTONIC_RAW:
+    case CLOCK_REALTIME_COARSE:
+    case CLOCK_MONOTONIC_COARSE:
+      return Errno::kOpNotSupp;
     default:
       return Errno::kInval;
   }
@@ -244,7 +238,7 @@ Result<ProcessTimers::ClockChoice> ProcessTimers::choose_clock(Task& task, clock
 
 Result<int> ProcessTimers::create(Task& task, clockid_t clock,
                                   std::optional<PosixTimer::Target> wanted) {
-  const ClockChoice choice = TRY(choose_clock(task, clock));
+  PosixTimer::ClockChoice choice = TRY(choose_clock(task, clock));
   PosixTimer::Target target = wanted.value_or(PosixTimer::Target{});
   switch (target.notify) {
     case SIGEV_NONE:
@@ -265,7 +259,7 @@ Result<int> ProcessTimers::create(Task& task, clockid_t clock,
   const int id = next_id_++;
   if (next_id_ < 0) next_id_ = 0;
   if (!wanted) target.value.sival_int = id;
-  timers_.emplace(id, make_ref<PosixTimer>(group_, id, choice.clock, choice.task, target));
+  timers_.emplace(id, make_ref<PosixTimer>(group_, id, std::move(choice), target));
   return id;
 }
 

@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 
+#include "sentry/kernel/cpu_clock.h"
 #include "sentry/kernel/fwd.h"
 #include "sentry/kernel/signal_state.h"
 #include "sentry/time/clock.h"
@@ -23,9 +24,9 @@ enum class TimerClock : uint8_t {
   kMonotonic,
   kRealtime,
   kBoottime,
-  kProcessCpu,
-  kProcessUser,
-  kThreadCpu
+  kProcessCpu,   // of the timer's own process
+  kProcessUser,  // as above, user time alone
+  kCpuClock,     // of any process or thread: see CpuClock
 };
 
 // When a timer goes off next, and how often from then on; both relative, 0 is "disarmed" or "once".
@@ -76,7 +77,11 @@ class PosixTimer final : public SignalSource, public CountingTimer {
     sigval value{};
     pid_t tid = 0;  // SIGEV_THREAD_ID
   };
-  PosixTimer(ThreadGroup& group, int id, TimerClock clock, Ref<Task> clock_task, Target target);
+  struct ClockChoice {
+    TimerClock clock;
+    CpuClock cpu;  // with kCpuClock
+  };
+  PosixTimer(ThreadGroup& group, int id, ClockChoice clock, Target target);
   ~PosixTimer() override;
   const int id;
 
@@ -94,7 +99,7 @@ class PosixTimer final : public SignalSource, public CountingTimer {
   size_t cpu_share() const override;
 
   ThreadGroup& group_;  // outlives its timers: it deletes them when it exits
-  const Ref<Task> clock_task_;
+  const CpuClock cpu_clock_;
   const Target target_;
   std::atomic<int64_t> pending_overrun_{0};
   std::atomic<int> delivered_overrun_{0};
@@ -111,8 +116,9 @@ class ProcessTimers {
   Result<TimerSetting> set_interval(int which, TimerSetting setting);
   Result<TimerSetting> get_interval(int which) const;
 
-  // EINVAL: clock, notification or signal unknown; EAGAIN: over RLIMIT_SIGPENDING timers.
-  // Without a target: SIGALRM with the timer's id as its value (timer_create(2)).
+  // EINVAL: clock, notification or signal unknown; EOPNOTSUPP: nothing can wait for the clock;
+  // EAGAIN: over RLIMIT_SIGPENDING timers. Without a target: SIGALRM with the timer's id as its
+  // value (timer_create(2)).
   Result<int> create(Task& task, clockid_t clock, std::optional<PosixTimer::Target> target);
   Result<TimerSetting> set(int id, TimerSetting setting, bool absolute);
   Result<TimerSetting> get(int id);
@@ -128,11 +134,7 @@ class ProcessTimers {
  private:
   class IntervalTimer;
   class CpuLimit;
-  struct ClockChoice {
-    TimerClock clock;
-    Ref<Task> task;
-  };
-  Result<ClockChoice> choose_clock(Task& task, clockid_t clock) const;
+  static Result<PosixTimer::ClockChoice> choose_clock(Task& task, clockid_t clock);
   Result<Ref<PosixTimer>> find(int id) EXCLUDES(mutex_);
   // Stops a timer that is in no table any more and takes back its signal.
   void retire(PosixTimer& timer);

@@ -2,6 +2,7 @@
 
 #include <chrono>
 
+#include "sentry/kernel/cpu_clock.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/posix_timers.h"
 #include "sentry/kernel/thread_group.h"
@@ -10,32 +11,12 @@
 namespace boxrun::syscalls {
 namespace {
 
-// CPU-time clocks of other processes are encoded in negative ids (include/linux/posix-timers.h):
-// ~pid << 3 | 4 for a thread | 0 prof, 1 virt, 2 sched.
-constexpr int kCpuClockPerThread = 4;
-constexpr int kCpuClockMask = 3;
-
-Result<Nanos> encoded_cpu_clock(Task& task, clockid_t id) {
-  const int kind = id & kCpuClockMask;
-  if (kind == kCpuClockMask) return Errno::kInval;  // an fd-based clock: there are none
-  const pid_t pid = ~(id >> 3);
-  kernel::CpuTimes times;
-  if ((id & kCpuClockPerThread) != 0) {
-    const Ref<Task> target = pid == 0 ? Ref<Task>(&task) : task.kernel().find_task(pid);
-    if (!target || &target->group() != &task.group()) return Errno::kInval;
-    times = target->cpu_times();
-  } else {
-    Ref<kernel::ThreadGroup> target(&task.group());
-    if (pid != 0) target = task.kernel().find_group(pid);
-    if (!target) return Errno::kInval;
-    times = target->cpu_times();
-  }
-  return kind == 1 ? times.user : times.user + times.system;
-}
+// A CPU clock does not tell when it will show a time: how often it is looked at, at most.
+constexpr Nanos kShortestNap = kSecond / 1000;
 
 Result<Nanos> now_on(Task& task, clockid_t id) {
   const Clock& clock = task.kernel().clock();
-  if (id < 0) return encoded_cpu_clock(task, id);
+  if (kernel::is_cpu_clock(id)) return TRY(kernel::find_cpu_clock(task, id)).now();
   switch (id) {
     case CLOCK_REALTIME:
     case CLOCK_REALTIME_COARSE:
@@ -46,14 +27,6 @@ Result<Nanos> now_on(Task& task, clockid_t id) {
     case CLOCK_MONOTONIC_RAW: return clock.monotonic();
     case CLOCK_BOOTTIME:
     case CLOCK_BOOTTIME_ALARM: return clock.boottime();
-    case CLOCK_PROCESS_CPUTIME_ID: {
-      const kernel::CpuTimes times = task.group().cpu_times();
-      return times.user + times.system;
-    }
-    case CLOCK_THREAD_CPUTIME_ID: {
-      const kernel::CpuTimes times = task.cpu_times();
-      return times.user + times.system;
-    }
     default: return Errno::kInval;
   }
 }
@@ -64,7 +37,8 @@ Result<void> sleep_on(Task& task, clockid_t clock, Nanos until) {
   for (;;) {
     const Nanos left = until - TRY(now_on(task, clock));
     if (left <= 0) return {};
-    TRY(task.sleep_until(deadline_in(left)));
+    const Nanos nap = kernel::is_cpu_clock(clock) ? std::max(left, kShortestNap) : left;
+    TRY(task.sleep_until(deadline_in(nap)));
   }
 }
 
@@ -87,9 +61,8 @@ bool can_sleep_on(clockid_t clock) {
     case CLOCK_MONOTONIC:
     case CLOCK_BOOTTIME:
     case CLOCK_REALTIME_ALARM:
-    case CLOCK_BOOTTIME_ALARM:
-    case CLOCK_PROCESS_CPUTIME_ID: return true;
-    default: return false;
+    case CLOCK_BOOTTIME_ALARM: return true;
+    default: return kernel::is_cpu_clock(clock);
   }
 }
 
@@ -151,7 +124,10 @@ Result<uint64_t> sys_nanosleep(Task& task, UserIn<timespec> duration, UserOut<ti
 
 Result<uint64_t> sys_clock_nanosleep(Task& task, ClockId clock, Int flags, UserIn<timespec> time,
                                      UserOut<timespec> left) {
-  if (clock.value == CLOCK_THREAD_CPUTIME_ID) return Errno::kInval;
+  if (kernel::is_cpu_clock(clock.value)) {
+    // A thread that sleeps would wait for itself.
+    if (TRY(kernel::find_cpu_clock(task, clock.value)).thread.get() == &task) return Errno::kInval;
+  }
   const Nanos now = TRY(now_on(task, clock.value));
   if (!can_sleep_on(clock.value)) return Errno::kOpNotSupp;
   const timespec wanted = TRY(task.mm().read(time));

@@ -1,7 +1,10 @@
 // Interval timers, POSIX timers, alarm, sleeping.
+#include <pthread.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+
+#include <atomic>
 
 #include "tests/guest/guest_test.h"
 
@@ -182,6 +185,74 @@ CASE(posix_timer_default_event_is_sigalrm) {
   CHECK_ERRNO(syscall(SYS_timer_delete, kernel_timer), EINVAL);
 }
 
+CASE(cpu_clock_timers) {
+  handle(SIGUSR1);
+  sigevent event = {};
+  event.sigev_notify = SIGEV_SIGNAL;
+  event.sigev_signo = SIGUSR1;
+  clockid_t own_process, own_thread;
+  REQUIRE(clock_getcpuclockid(getpid(), &own_process) == 0);
+  REQUIRE(pthread_getcpuclockid(pthread_self(), &own_thread) == 0);
+  for (clockid_t clock : {clockid_t{CLOCK_PROCESS_CPUTIME_ID}, clockid_t{CLOCK_THREAD_CPUTIME_ID},
+                          own_process, own_thread}) {
+    caught = 0;
+    timer_t timer;
+    REQUIRE(timer_create(clock, &event, &timer) == 0);
+    itimerspec spec = {{0, 0}, {0, 10000000}}, now = {};
+    const int64_t start = guest::now_ns(clock);
+    CHECK_OK(timer_settime(timer, 0, &spec, nullptr));
+    CHECK_OK(timer_gettime(timer, &now));
+    CHECK(now.it_value.tv_nsec > 0 && now.it_value.tv_nsec <= 10000000);
+    for (int i = 0; i < 200 && caught == 0; ++i) burn_cpu(5000000);
+    CHECK_EQ(caught, 1);
+    CHECK(guest::now_ns(clock) - start >= 10000000);
+    CHECK_OK(timer_delete(timer));
+  }
+}
+
+CASE(cpu_clock_timers_stand_still_while_nothing_runs) {
+  handle(SIGUSR1);
+  sigevent event = {};
+  event.sigev_notify = SIGEV_SIGNAL;
+  event.sigev_signo = SIGUSR1;
+  timer_t timer;
+  REQUIRE(timer_create(CLOCK_PROCESS_CPUTIME_ID, &event, &timer) == 0);
+  itimerspec spec = {{0, 0}, {5, 0}};
+  CHECK_OK(timer_settime(timer, 0, &spec, nullptr));
+  guest::sleep_ms(30);
+  CHECK_OK(timer_gettime(timer, &spec));
+  CHECK_EQ(spec.it_value.tv_sec, 4);
+  CHECK(spec.it_value.tv_nsec > 900000000);
+  CHECK_EQ(caught, 0);
+}
+
+CASE(sleeping_on_cpu_clocks) {
+  pthread_t worker;
+  static std::atomic<bool> stop{false};
+  REQUIRE(pthread_create(
+              &worker, nullptr,
+              [](void*) -> void* {
+                while (!stop) {
+                }
+                return nullptr;
+              },
+              nullptr) == 0);
+  clockid_t of_worker;
+  REQUIRE(pthread_getcpuclockid(worker, &of_worker) == 0);
+  timespec length = {0, 10000000};
+  int64_t start = guest::now_ns(CLOCK_PROCESS_CPUTIME_ID);
+  CHECK_EQ(clock_nanosleep(CLOCK_PROCESS_CPUTIME_ID, 0, &length, nullptr), 0);
+  CHECK(guest::now_ns(CLOCK_PROCESS_CPUTIME_ID) - start >= 10000000);
+  start = guest::now_ns(of_worker);
+  CHECK_EQ(clock_nanosleep(of_worker, 0, &length, nullptr), 0);
+  CHECK(guest::now_ns(of_worker) - start >= 10000000);
+  clockid_t own;
+  REQUIRE(pthread_getcpuclockid(pthread_self(), &own) == 0);
+  CHECK_EQ(clock_nanosleep(own, 0, &length, nullptr), EINVAL);
+  stop = true;
+  pthread_join(worker, nullptr);
+}
+
 CASE(posix_timer_errors) {
   timer_t timer;
   sigevent event = {};
@@ -190,6 +261,8 @@ CASE(posix_timer_errors) {
   CHECK_ERRNO(timer_create(CLOCK_MONOTONIC, &event, &timer), EINVAL);
   event.sigev_signo = SIGUSR1;
   CHECK_ERRNO(timer_create(99, &event, &timer), EINVAL);
+  CHECK_ERRNO(timer_create(CLOCK_MONOTONIC_RAW, &event, &timer), EOPNOTSUPP);
+  CHECK_ERRNO(timer_create(CLOCK_REALTIME_COARSE, &event, &timer), EOPNOTSUPP);
   itimerspec spec = {};
   CHECK_ERRNO(syscall(SYS_timer_settime, 12345, 0, &spec, nullptr), EINVAL);
   CHECK_ERRNO(syscall(SYS_timer_gettime, 12345, &spec), EINVAL);
