@@ -44,7 +44,7 @@ class OverlayFile final : public vfs::FileDescription {
 
   Result<uint64_t> find_data(uint64_t offset, uint64_t size, bool hole) override {
     if (const Ref<FileData> data = overlay_.copied_data()) return data->find(offset, hole);
-    return FileDescription::find_data(offset, size, hole);
+    return lower_ ? lower_->find(offset, hole) : FileDescription::find_data(offset, size, hole);
   }
 
   Result<void> do_allocate(int mode, uint64_t offset, uint64_t length) override {
@@ -126,6 +126,11 @@ Result<void> OverlayInode::copy_data(FileData& to, uint64_t bytes) {
   const auto from = TRY(lower_->open(request));
   const auto buffer = std::make_unique<std::array<std::byte, kChunk>>();
   for (uint64_t at = 0; at < bytes;) {
+    // Holes stay holes: a sparse file may be larger than all memory.
+    Result<uint64_t> data_at = from->find(at, false);
+    if (data_at.error() == Errno::kNxIo) break;
+    at = TRY(std::move(data_at));
+    if (at >= bytes) break;
     IoBuffers chunk{std::span<std::byte>(buffer->data(), std::min<uint64_t>(kChunk, bytes - at))};
     const size_t got = TRY(from->pread(chunk, static_cast<int64_t>(at)));
     if (got == 0) break;
@@ -135,7 +140,7 @@ Result<void> OverlayInode::copy_data(FileData& to, uint64_t bytes) {
       at += TRY(to.write(data, where));
     }
   }
-  return {};
+  return to.resize(bytes);
 }
 
 Result<Ref<FileData>> OverlayInode::data_for_write(uint64_t keep) {

@@ -100,6 +100,12 @@ Result<uint64_t> FileDescription::seek(int64_t offset, int whence) {
   return position;
 }
 
+Result<uint64_t> FileDescription::find(uint64_t offset, bool hole) {
+  const uint64_t size = TRY(attributes()).size;
+  if (offset >= size) return Errno::kNxIo;
+  return find_data(offset, size, hole);
+}
+
 Result<uint64_t> FileDescription::do_seek(uint64_t position, int64_t offset, int whence) {
   int64_t base = 0;
   switch (whence) {
@@ -112,11 +118,9 @@ Result<uint64_t> FileDescription::do_seek(uint64_t position, int64_t offset, int
       base = static_cast<int64_t>(TRY(attributes()).size);
       break;
     case SEEK_DATA:
-    case SEEK_HOLE: {
-      const uint64_t size = TRY(attributes()).size;
-      if (offset < 0 || static_cast<uint64_t>(offset) >= size) return Errno::kNxIo;
-      return find_data(static_cast<uint64_t>(offset), size, whence == SEEK_HOLE);
-    }
+    case SEEK_HOLE:
+      if (offset < 0) return Errno::kNxIo;
+      return find(static_cast<uint64_t>(offset), whence == SEEK_HOLE);
     default:
       return Errno::kInval;
   }

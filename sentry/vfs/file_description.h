@@ -95,6 +95,9 @@ class FileDescription : public RefCounted {
   Result<size_t> pread(IoBuffers& to, int64_t offset);
   Result<size_t> pwrite(IoBuffers& from, int64_t offset, WriteOptions options);
   Result<uint64_t> seek(int64_t offset, int whence) EXCLUDES(offset_mutex_);
+  // SEEK_DATA and SEEK_HOLE without a change of the position: for who reads under locks of his own.
+  // ENXIO when nothing follows.
+  Result<uint64_t> find(uint64_t offset, bool hole);
   // EINVAL for regular files opened read-only (ftruncate(2)), EFBIG, EPERM (seals).
   Result<void> truncate(uint64_t size);
   Result<void> allocate(int mode, uint64_t offset, uint64_t length);  // fallocate(2)
