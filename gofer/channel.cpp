@@ -49,6 +49,7 @@ UniqueFd FdList::take_next() {
 void FdList::clear() {
   for (size_t i = 0; i < size_; i++) fds_[i].reset();
   size_ = next_ = 0;
+  lost_ = false;
 }
 
 Result<void> PacketChannel::send(Data packet, const FdList& fds) {
@@ -93,7 +94,12 @@ Result<size_t> PacketChannel::receive(std::span<std::byte> into, FdList& fds) {
     }
   }
   if (got == 0) return Errno::kPipe;
-  if ((message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) return Errno::kProto;
+  if ((message.msg_flags & MSG_TRUNC) != 0) return Errno::kProto;
+  if ((message.msg_flags & MSG_CTRUNC) != 0) {
+    // Either the peer sent too many, or our own table is full (unix(7)).
+    if (fds.full()) return Errno::kProto;
+    fds.set_lost();
+  }
   return static_cast<size_t>(got);
 }
 

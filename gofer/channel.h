@@ -22,11 +22,15 @@ class FdList {
   // Takes the oldest that was not taken yet; empty when there is none left.
   UniqueFd take_next();
   void clear();
+  // Some that came are missing, because this process may have no more descriptors.
+  bool lost() const { return lost_; }
+  void set_lost() { lost_ = true; }
 
  private:
   std::array<UniqueFd, kMaxFds> fds_;
   size_t size_ = 0;
   size_t next_ = 0;
+  bool lost_ = false;
 };
 
 // One end of a connection that carries packets, each with a few descriptors, in order. Used by one

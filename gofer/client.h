@@ -138,7 +138,8 @@ class Client {
     RemoteFile found;
     RemoteOpen opened;
   };
-  // O_EXCL in flags is obeyed; without it an existing regular file is opened.
+  // O_EXCL in flags is obeyed; without it an existing regular file is opened. `opened` is empty
+  // when the file was made, but this process may have no more descriptors.
   Result<Created> create(uint32_t directory, std::string_view name, uint32_t flags, uint32_t mode,
                          Owner owner, ServerError* failure = nullptr);
   Result<RemoteFile> mkdir(uint32_t directory, std::string_view name, uint32_t mode, Owner owner,

@@ -156,6 +156,7 @@ Result<Frame> Exchange::next_reply(Type expected) {
 
 Result<UniqueFd> Exchange::take_file() {
   UniqueFd file = line_->fds.take_next();
+  if (!file && line_->fds.lost()) return Errno::kNFile;
   // A FIFO or a device in place of a file could make the Sentry wait for somebody.
   if (!file) return broken();
   const Result<struct stat> status = file_status(file.get());

@@ -236,7 +236,10 @@ Result<Client::Created> Client::create(uint32_t directory, std::string_view name
   Created created;
   created.found.fid = RemoteFid(*this, request.newfid);
   created.found.attr = reply->attr;
-  created.opened.file = TRY(exchange.take_file());
+  Result<UniqueFd> file = exchange.take_file();
+  // What was made is there nevertheless.
+  if (file.error() == Errno::kNFile) return created;
+  created.opened.file = TRY(std::move(file));
   return created;
 }
 

@@ -155,7 +155,7 @@ MaybeFailure Sandbox::make_files() {
     }
     auto client = gofer::Client::connect(std::move(channels));
     if (!client.ok()) return cannot("talk to the Gofer", client.error());
-    gofer_ = make_ref<fs::P9Connection>(std::move(*client));
+    gofer_ = make_ref<fs::P9Connection>(std::move(*client), spec_.kept_files);
     resources.gofer = gofer_;
   }
   return build_tree(spec_, resources, tree_);

@@ -106,6 +106,7 @@ struct BootSpec {
   mm::MemoryFile::Backing memory;
   std::unique_ptr<platform::Platform> platform;
   std::vector<UniqueFd> gofer_channels;
+  size_t kept_files = 256;    // host files that nobody has open, kept for whoever opens them again
   UniqueFd report_socket;     // report::Message packets, Sentry -> monitor
   UniqueFd control_socket;    // ControlMessage packets, both ways
   HostStreams streams;        // what the guest gets as 0, 1 and 2

@@ -101,7 +101,7 @@ Result<vfs::Inode::Created> P9Inode::create_and_open(std::string_view name,
                               node.mode, {node.uid, node.gid}));
   outdated();
   Ref<P9Inode> inode = adopt(std::move(made.found));
-  inode->keep_file(std::move(made.opened), access);
+  if (made.opened.file || made.opened.fid) inode->keep_file(std::move(made.opened), access);
   Ref<vfs::FileDescription> file = TRY(inode->open(request));
   return Created{std::move(inode), std::move(file)};
 }
@@ -111,7 +111,7 @@ Result<Ref<vfs::Inode>> P9Inode::create_unnamed(const vfs::NewNode& node) {
   gofer::Client::Created made = TRY(fs_.client().create(
       TRY(fid()), "", static_cast<uint32_t>(flags), node.mode, {node.uid, node.gid}));
   Ref<P9Inode> inode = adopt(std::move(made.found));
-  inode->keep_file(std::move(made.opened), O_RDWR);
+  if (made.opened.file || made.opened.fid) inode->keep_file(std::move(made.opened), O_RDWR);
   return Ref<vfs::Inode>(std::move(inode));
 }
 

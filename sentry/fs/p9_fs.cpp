@@ -37,6 +37,26 @@ void P9Connection::keeps(P9Inode& inode) {
   if (oldest) oldest->give_up_file();
 }
 
+Ref<P9Inode> P9Connection::take_oldest() {
+  const Lock lock(mutex_);
+  while (!keeping_.empty()) {
+    P9Inode* oldest = keeping_.front();
+    keeping_.pop_front();
+    oldest->keeping_ = false;
+    if (oldest->try_ref()) return adopt_ref(oldest);
+  }
+  return nullptr;
+}
+
+bool P9Connection::keep_none() {
+  bool any = false;
+  while (const Ref<P9Inode> oldest = take_oldest()) {
+    oldest->give_up_file();
+    any = true;
+  }
+  return any;
+}
+
 void P9Connection::keeps_no_more(P9Inode& inode) {
   const Lock lock(mutex_);
   if (std::exchange(inode.keeping_, false)) keeping_.erase(inode.position_);

@@ -33,6 +33,9 @@ class P9Connection final : public RefCounted {
   // `inode` keeps a file from now on; the one that did so for the longest time may have to give up.
   void keeps(P9Inode& inode) EXCLUDES(mutex_);
   void keeps_no_more(P9Inode& inode) EXCLUDES(mutex_);
+  // Gives up all that are only kept. False when there were none.
+  bool keep_none() EXCLUDES(mutex_);
+  Ref<P9Inode> take_oldest() EXCLUDES(mutex_);
 
   const std::unique_ptr<gofer::Client> client_;
   const size_t max_kept_;
@@ -155,6 +158,10 @@ class P9Inode final : public vfs::Inode {
   Result<Way> way() EXCLUDES(mutex_);
   // Walks the way and then `names`. The steps of the way are taken care of; the reply has the rest.
   Result<gofer::WalkReply> walk(std::span<const std::string_view> names, gofer::WalkExtras extras);
+  // The same with what the walk asks of the Gofer; when this process may have no more descriptors,
+  // once more after those that are only kept have gone.
+  Result<gofer::WalkReply> walk_from(uint32_t start, std::span<const std::string_view> names,
+                                     const gofer::WalkExtras& extras);
   Result<uint32_t> fid();
   // False when the number stands for another file now.
   bool learn(const gofer::Attr& attr) EXCLUDES(mutex_);

@@ -153,7 +153,7 @@ Result<gofer::WalkReply> P9Inode::walk(std::span<const std::string_view> names,
   all.insert(all.end(), names.begin(), names.end());
   const size_t prefix = way.names.size();
   if (extras.list_after) *extras.list_after += prefix;
-  gofer::WalkReply reply = TRY(fs_.client().walk(way.start, all, extras));
+  gofer::WalkReply reply = TRY(walk_from(way.start, all, extras));
   // Names that were in a listing once lead to nothing, or elsewhere.
   if (reply.steps.size() < prefix) return Errno::kStale;
   for (size_t i = 0; i < prefix; i++) {
@@ -165,6 +165,15 @@ Result<gofer::WalkReply> P9Inode::walk(std::span<const std::string_view> names,
   reply.steps.erase(reply.steps.begin(), reply.steps.begin() + static_cast<ptrdiff_t>(prefix));
   if (prefix == 0 && reply.start) learn(*reply.start);
   if (reply.listing) learn_listing(*reply.listing);
+  return reply;
+}
+
+Result<gofer::WalkReply> P9Inode::walk_from(uint32_t start, std::span<const std::string_view> names,
+                                            const gofer::WalkExtras& extras) {
+  Result<gofer::WalkReply> reply = fs_.client().walk(start, names, extras);
+  if (reply.error() == Errno::kNFile && fs_.connection_->keep_none()) {
+    reply = fs_.client().walk(start, names, extras);
+  }
   return reply;
 }
 

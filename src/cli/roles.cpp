@@ -1,8 +1,10 @@
 #include "src/cli/roles.h"
 
 #include <malloc.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <climits>
 #include <string>
 #include <utility>
@@ -128,12 +130,21 @@ std::vector<host::FilterRow> rows_of_platform(const platform::Platform& platform
   return rows;
 }
 
+// Under a low limit most descriptors are for what the target has open; a kept file has up to two.
+size_t files_to_keep() {
+  constexpr rlim_t kMost = 256;
+  rlimit descriptors = {};
+  if (::getrlimit(RLIMIT_NOFILE, &descriptors) < 0) return 0;
+  return std::min<rlim_t>(kMost, descriptors.rlim_max / 16);
+}
+
 // Everything that the sealed Sentry could not make any more, and the sealing around it.
 MaybeFailure prepare_sentry(const RunSpec& spec, const std::array<bool, 3>& open_streams,
                             ProcessStart& start, sentry::BootSpec& boot) {
   Result<sentry::HostStreams> streams = sentry::prepare_streams(open_streams);
   if (!streams) return Failure{"look at the standard streams", "sentry", streams.error(), ""};
   boot.streams = std::move(streams).take();
+  boot.kept_files = files_to_keep();
   // A private tmpfs has huge pages; without a namespace the memory file is a memfd.
   Result<UniqueFd> tmpfs =
       start.layers.has(host::Layer::kMountNamespace) ? host::make_private_tmpfs(0) : Errno::kPerm;

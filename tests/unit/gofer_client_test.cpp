@@ -1,5 +1,6 @@
 // The client against peers that fail, lie, or die.
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include <atomic>
@@ -130,6 +131,32 @@ TEST_CASE("channels that truncate, fail or are late") {
   Served late(tree.path(), {.wrap = FaultyChannel::wrap});
   REQUIRE(late.client);
   CHECK(late.walk("a/f", O_RDONLY).failure.error == Errno::kOk);
+}
+
+TEST_CASE("descriptors for which there is no room are lost, the packet is not") {
+  ChannelPair pair = make_channel_pair().take();
+  PacketChannel sender(std::move(pair.server)), receiver(std::move(pair.client));
+  FdList sent, got;
+  sent.push(UniqueFd(dup(STDERR_FILENO)));
+  const std::array<std::byte, 4> packet{};
+  REQUIRE(sender.send(packet, sent).ok());
+  REQUIRE(sender.send(packet, sent).ok());
+  // No number is left below the lowest free one.
+  const UniqueFd lowest(dup(STDERR_FILENO));
+  rlimit before{};
+  REQUIRE(getrlimit(RLIMIT_NOFILE, &before) == 0);
+  const rlimit full{static_cast<rlim_t>(lowest.get()) + 1, before.rlim_max};
+  REQUIRE(setrlimit(RLIMIT_NOFILE, &full) == 0);
+  std::array<std::byte, kMaxMessage> into;
+  const Result<size_t> size = receiver.receive(into, got);
+  setrlimit(RLIMIT_NOFILE, &before);
+  REQUIRE(size.ok());
+  CHECK(*size == packet.size());
+  CHECK(got.size() == 0);
+  CHECK(got.lost());
+  CHECK(receiver.receive(into, got).value_or(0) == packet.size());
+  CHECK(got.size() == 1);
+  CHECK_FALSE(got.lost());
 }
 
 TEST_CASE("any corrupted byte of a reply is survived") {

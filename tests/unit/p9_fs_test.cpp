@@ -2,6 +2,8 @@
 
 #include <sys/mman.h>
 
+#include <atomic>
+#include <memory>
 #include <set>
 
 #include "sentry/vfs/operations.h"
@@ -17,13 +19,44 @@ using boxrun::gofer::TempTree;
 
 namespace {
 
+// A channel that loses the descriptors of some packets, as a process does that may have no more.
+class LosingChannel final : public gofer::Channel {
+ public:
+  static inline std::atomic<int> to_lose = 0;
+  static std::unique_ptr<Channel> wrap(std::unique_ptr<Channel> inner) {
+    return std::make_unique<LosingChannel>(std::move(inner));
+  }
+  explicit LosingChannel(std::unique_ptr<Channel> inner) : inner_(std::move(inner)) {}
+
+  Result<void> send(gofer::Data packet, const gofer::FdList& fds) override {
+    return inner_->send(packet, fds);
+  }
+  Result<size_t> receive(std::span<std::byte> into, gofer::FdList& fds) override {
+    const size_t size = TRY(inner_->receive(into, fds));
+    if (fds.size() > 0 && to_lose > 0) {
+      to_lose--;
+      fds.clear();
+      fds.set_lost();
+    }
+    return size;
+  }
+  bool carries_fds() const override { return inner_->carries_fds(); }
+  void shut_down() override { inner_->shut_down(); }
+
+ private:
+  std::unique_ptr<Channel> inner_;
+};
+
 // A guest whose root directory is a 9P mount of a temporary tree.
 class Guest {
  public:
   explicit Guest(const TempTree& tree, fs::P9Cache cache = fs::P9Cache::kExclusive,
                  MountAccess access = MountAccess::kReadWrite, std::vector<std::string> hide = {},
                  size_t max_kept = 256)
-      : served(tree.path(), {.access = access, .hide = std::move(hide), .channels = 2}),
+      : served(tree.path(), {.access = access,
+                             .hide = std::move(hide),
+                             .channels = 2,
+                             .wrap = LosingChannel::wrap}),
         client(*served.client),
         connection(make_ref<fs::P9Connection>(std::move(served.client), max_kept)),
         p9(fs::P9Fs::create({.device = 9,
@@ -245,6 +278,24 @@ TEST_CASE("descriptors that are only kept are bounded") {
   CHECK(open_now() <= before + 8 + 50 + 8);  // and a few on their way
   CHECK(guest.trips([&] { CHECK(guest.read("/f49").value_or("") == "x"); }) == 0);
   CHECK(guest.trips([&] { CHECK(guest.read("/f3").value_or("") == "x"); }) == 1);
+}
+
+TEST_CASE("without room for a descriptor opens fail, after what is only kept made room") {
+  TempTree tree;
+  for (int i = 0; i < 8; i++) tree.file("f" + std::to_string(i), "x");
+  Guest guest(tree);
+  const auto read = [&](int i) { return guest.read("/f" + std::to_string(i)); };
+  for (int i = 0; i < 4; i++) CHECK(read(i).ok());
+  LosingChannel::to_lose = 1;
+  CHECK(guest.trips([&] { CHECK(read(4).value_or("") == "x"); }) == 2);
+  CHECK(guest.trips([&] { CHECK(read(0).value_or("") == "x"); }) == 1);  // no longer kept
+  LosingChannel::to_lose = 2;
+  CHECK(read(5).error() == Errno::kNFile);
+  CHECK(read(5).value_or("") == "x");
+  // A new file is there, and is opened once more.
+  LosingChannel::to_lose = 1;
+  CHECK(guest.open("/new", O_RDWR | O_CREAT | O_EXCL).ok());
+  CHECK(read(6).value_or("") == "x");
 }
 
 TEST_CASE("when the Gofer is gone, what is open works and the rest is EIO") {
