@@ -3,6 +3,7 @@
 #include <sys/sysmacros.h>
 
 #include "sentry/kernel/proc_node.h"
+#include "sentry/vfs/file_description.h"
 
 namespace boxrun::kernel {
 namespace {
@@ -10,13 +11,18 @@ namespace {
 constexpr size_t kNameColumn = 72;  // then a blank: 25 + 6 * sizeof(void*) - 1
 constexpr size_t kMaxText = size_t{64} << 20;
 
-void add_line(std::string& out, const mm::VmaInfo& vma) {
+// Of the file that was mapped, as the reader sees it today, or what the mapping is called.
+std::string name_of(Kernel& kernel, const mm::VmaInfo& vma) {
+  if (!vma.name.empty() || !vma.opened) return vma.name.empty() ? vma.file.path : vma.name;
+  return path_for_reader(kernel, static_cast<vfs::FileDescription&>(*vma.opened).path());
+}
+
+void add_line(std::string& out, const mm::VmaInfo& vma, const std::string& name) {
   std::string line = fmt::format(
       "{:08x}-{:08x} {}{}{}{} {:08x} {:02x}:{:02x} {} ", vma.range.start, vma.range.end,
       has(vma.prot, mm::Prot::kRead) ? 'r' : '-', has(vma.prot, mm::Prot::kWrite) ? 'w' : '-',
       has(vma.prot, mm::Prot::kExec) ? 'x' : '-', vma.shared ? 's' : 'p', vma.offset,
       major(vma.file.dev), minor(vma.file.dev), vma.file.ino);
-  const std::string& name = vma.name.empty() ? vma.file.path : vma.name;
   if (!name.empty()) {
     line.resize(std::max(line.size(), kNameColumn + 1), ' ');
     for (const char c : name) {
@@ -38,7 +44,7 @@ Result<std::string> proc_maps(const ProcSubject& subject) {
   if (!memory) return out;
   for (const mm::VmaInfo& vma : memory->vmas()) {
     if (out.size() > kMaxText) break;
-    add_line(out, vma);
+    add_line(out, vma, name_of(subject.kernel(), vma));
   }
   return out;
 }

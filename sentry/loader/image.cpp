@@ -10,19 +10,20 @@ namespace {
 using mm::MapRequest;
 using mm::Prot;
 
-constexpr uint64_t kDynBase = 0x5555'5555'4000;       // arch/x86/include/asm/elf.h
-constexpr uint64_t kDynRandom = uint64_t{1} << 40;    // 28 bits of pages
+constexpr uint64_t kDynBase = 0x5555'5555'4000;     // arch/x86/include/asm/elf.h
+constexpr uint64_t kDynRandom = uint64_t{1} << 40;  // 28 bits of pages
 
 uint64_t align_down(uint64_t v, uint64_t alignment) { return v & ~(alignment - 1); }
 
-Result<void> map_at(mm::MemoryManager& mm, Range pages, Prot prot, const Ref<mm::PageSource>& source,
+Result<void> map_at(mm::MemoryManager& mm, Range pages, Prot prot, const ImageFile& file,
                     uint64_t offset, MapRequest::Placement placement, const mm::Limits& limits) {
   MapRequest request;
   request.addr = pages.start;
   request.length = pages.size();
   request.prot = prot;
   request.placement = placement;
-  request.source = source;
+  request.source = file.source;
+  request.opened = file.opened;
   request.offset = offset;
   TRY(mm.map(request, limits));
   return {};
@@ -31,7 +32,7 @@ Result<void> map_at(mm::MemoryManager& mm, Range pages, Prot prot, const Ref<mm:
 // The file's part, then the zeroes up to memsz: the rest of the last page by writing, whole pages
 // by anonymous memory (fs/binfmt_elf.c: elf_load).
 Result<void> map_segment(mm::MemoryManager& mm, const LoadSegment& segment, uint64_t bias,
-                         const Ref<mm::PageSource>& source, MapRequest::Placement placement,
+                         const ImageFile& file, MapRequest::Placement placement,
                          const mm::Limits& limits) {
   const uint64_t start = segment.vaddr + bias;
   const uint64_t file_end = start + segment.filesz;
@@ -39,7 +40,7 @@ Result<void> map_segment(mm::MemoryManager& mm, const LoadSegment& segment, uint
   uint64_t anonymous_from = page_down(start);
   if (segment.filesz > 0) {
     anonymous_from = *page_up(file_end);
-    TRY(map_at(mm, {page_down(start), anonymous_from}, segment.prot, source,
+    TRY(map_at(mm, {page_down(start), anonymous_from}, segment.prot, file,
                page_down(segment.offset), placement, limits));
     // To the end of the page, beyond memsz: dynamic linkers allocate from there.
     if (end > file_end && platform::has(segment.prot, Prot::kWrite)) {
@@ -73,28 +74,26 @@ uint64_t random_offset(uint64_t limit) {
   return page_down(value & (limit - 1));
 }
 
-Result<Placed> place_image(mm::MemoryManager& mm, const ElfFile& elf,
-                           const Ref<mm::PageSource>& source, Where where,
-                           const mm::Limits& limits) {
+Result<Placed> place_image(mm::MemoryManager& mm, const ElfFile& elf, const ImageFile& file,
+                           Where where, const mm::Limits& limits) {
   const uint64_t lowest = elf.lowest();
   const uint64_t size = *page_up(elf.highest()) - lowest;
   Placed placed;
   if (elf.relocatable) {
-    const uint64_t hint =
-        where == Where::kProgramBase
-            ? align_down(kDynBase + random_offset(kDynRandom), elf.alignment)
-            : 0;
+    const uint64_t hint = where == Where::kProgramBase
+                              ? align_down(kDynBase + random_offset(kDynRandom), elf.alignment)
+                              : 0;
     placed.bias = TRY(find_room(mm, hint, size, elf.alignment, limits)) - lowest;
   }
   placed.start = lowest + placed.bias;
   placed.end = elf.highest() + placed.bias;
-  const auto placement = elf.relocatable ? MapRequest::Placement::kFixed
-                                         : MapRequest::Placement::kFixedNoReplace;
+  const auto placement =
+      elf.relocatable ? MapRequest::Placement::kFixed : MapRequest::Placement::kFixedNoReplace;
   // Segments of one file may share a page, where the later one wins; only the first may collide
   // with what was there before.
   bool first = true;
   for (const LoadSegment& segment : elf.segments) {
-    TRY(map_segment(mm, segment, placed.bias, source,
+    TRY(map_segment(mm, segment, placed.bias, file,
                     first ? placement : MapRequest::Placement::kFixed, limits));
     first = false;
   }

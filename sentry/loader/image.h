@@ -12,7 +12,13 @@ namespace boxrun::loader {
 struct Placed {
   uint64_t bias = 0;  // added to every address in the file
   uint64_t start = 0;
-  uint64_t end = 0;   // one past the last byte, not rounded
+  uint64_t end = 0;  // one past the last byte, not rounded
+};
+
+// A program or dynamic linker as it is mapped.
+struct ImageFile {
+  Ref<mm::PageSource> source;
+  Ref<RefCounted> opened;  // mm::MapRequest::opened
 };
 
 // Where a position-independent file goes.
@@ -21,11 +27,10 @@ enum class Where : uint8_t {
   kMmapBase,     // dynamic linkers, static PIE: where mmap would put it
 };
 
-// Maps every segment of `elf` from `source` and zeroes what the file does not have. ENOMEM, and
+// Maps every segment of `elf` from `file` and zeroes what the file does not have. ENOMEM, and
 // EEXIST where the fixed addresses of an ET_EXEC file are taken.
-Result<Placed> place_image(mm::MemoryManager& mm, const ElfFile& elf,
-                           const Ref<mm::PageSource>& source, Where where,
-                           const mm::Limits& limits);
+Result<Placed> place_image(mm::MemoryManager& mm, const ElfFile& elf, const ImageFile& file,
+                           Where where, const mm::Limits& limits);
 
 // A random multiple of the page size below `limit` (a power of two).
 uint64_t random_offset(uint64_t limit);

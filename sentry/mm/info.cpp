@@ -10,7 +10,7 @@ namespace {
 
 // fs/proc/task_mmu.c: get_vma_name, vma_is_initial_heap.
 VmaInfo describe(Range range, const Vma& vma, Range heap) {
-  VmaInfo info{range, vma.prot, vma.shared, vma.offset, {}, vma.name};
+  VmaInfo info{range, vma.prot, vma.shared, vma.offset, {}, vma.opened, vma.name};
   if (info.name.empty() && vma.anonymous() && range.overlaps(heap)) info.name = "[heap]";
   return info;
 }

@@ -34,6 +34,7 @@ Result<MemoryManager::Impl::Prepared> MemoryManager::Impl::prepare(const MapRequ
     const auto file_range = Range::make(request.offset, length);
     if (!file_range || file_range->end > INT64_MAX) return Errno::kOverflow;
     vma.source = request.source;
+    vma.opened = request.opened;
     vma.offset = request.offset;
   } else if (request.shared) {
     if (vma.writable() && !vma.noreserve && length > file_.limit()) return Errno::kNoMem;

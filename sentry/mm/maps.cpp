@@ -28,6 +28,7 @@ void Maps::remove(Range range, WindowCache& windows, Farewell& farewell) {
     if (!vma.source) return;
     if (vma.host_fd >= 0) windows.take(vma.source.get(), farewell.windows());
     const bool shared_writable = vma.shared_writable();
+    farewell.add(std::move(vma.opened));
     farewell.add(std::move(vma.source), {vma.offset, vma.offset + piece.size()}, shared_writable);
   });
 }

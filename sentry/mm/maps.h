@@ -54,6 +54,7 @@ class Farewell {
   void add(Ref<PageSource> source, Range file_range, bool shared_writable) {
     gone_.push_back({std::move(source), file_range, shared_writable});
   }
+  void add(Ref<RefCounted> opened) { opened_.push_back(std::move(opened)); }
   std::vector<Ref<HostWindow>>& windows() { return windows_; }
 
  private:
@@ -65,6 +66,7 @@ class Farewell {
   MappingObserver& observer_;
   std::vector<Gone> gone_;
   std::vector<Ref<HostWindow>> windows_;
+  std::vector<Ref<RefCounted>> opened_;
 };
 
 // The two maps of an mm and their counters: all that fork copies. Guarded by the mm's lock.

@@ -70,8 +70,10 @@ struct MapRequest {
   bool locked = false;
   bool noreserve = false;
   Ref<PageSource> source;  // null: anonymous
-  uint64_t offset = 0;     // in source, page-aligned
-  std::string name;        // for /proc/PID/maps, as in [vdso]
+  // The open file that `source` came from; opaque here, kept until the mapping is gone.
+  Ref<RefCounted> opened;
+  uint64_t offset = 0;  // in source, page-aligned
+  std::string name;     // for /proc/PID/maps, as in [vdso]
 };
 
 // What became of a guest fault.
@@ -114,6 +116,7 @@ struct VmaInfo {
   bool shared;
   uint64_t offset;
   PageSource::Identity file;
+  Ref<RefCounted> opened;  // as in MapRequest
   std::string name;
 };
 

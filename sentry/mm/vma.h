@@ -25,6 +25,7 @@ struct Vma {
   // stacks, heaps of allocators), or MADV_NOHUGEPAGE. Only a heuristic: no reason not to join.
   bool lazy = false;
   Ref<PageSource> source;  // null: private anonymous memory
+  Ref<RefCounted> opened;  // the open file that was mapped, kept open: it knows its name
   uint64_t offset = 0;     // in source, of the first byte
   int host_fd = -1;        // what the source gave to map; kept open by our add_mapping
   std::string name;
@@ -43,8 +44,8 @@ struct Vma {
     return prot == next.prot && max_prot == next.max_prot && shared == next.shared &&
            grows_down == next.grows_down && locked == next.locked && noreserve == next.noreserve &&
            dont_fork == next.dont_fork && wipe_on_fork == next.wipe_on_fork &&
-           dont_dump == next.dont_dump && source == next.source && host_fd == next.host_fd &&
-           (!source || offset + by == next.offset) && name == next.name;
+           dont_dump == next.dont_dump && source == next.source && opened == next.opened &&
+           host_fd == next.host_fd && (!source || offset + by == next.offset) && name == next.name;
   }
 };
 

@@ -37,6 +37,7 @@ Result<void> map_file(Task& task, Fd fd, uint64_t prot, mm::MapRequest& request)
     request.max_prot = request.max_prot & (Prot::kRead | Prot::kWrite);
   }
   request.source = TRY(file->map());
+  request.opened = file;
   return {};
 }
 
