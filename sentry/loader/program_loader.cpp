@@ -25,10 +25,10 @@ using kernel::Task;
 using mm::Prot;
 using vfs::FileDescription;
 
-constexpr int kMaxScriptDepth = 5;  // fs/exec.c: exec_binprm
-constexpr uint64_t kStackRoom = 128 * 1024;            // mapped below the initial stack pointer
-constexpr uint64_t kStackRandom = uint64_t{1} << 34;   // 22 bits of pages
-constexpr uint64_t kBrkRandom = uint64_t{1} << 25;     // arch_randomize_brk: 32 MiB
+constexpr int kMaxScriptDepth = 5;                    // fs/exec.c: exec_binprm
+constexpr uint64_t kStackRoom = 128 * 1024;           // mapped below the initial stack pointer
+constexpr uint64_t kStackRandom = uint64_t{1} << 34;  // 22 bits of pages
+constexpr uint64_t kBrkRandom = uint64_t{1} << 25;    // arch_randomize_brk: 32 MiB
 
 class FileReader final : public ImageReader {
  public:
@@ -63,6 +63,14 @@ std::string script_name(const ExecRequest& request) {
   return fmt::format("/dev/fd/{}/{}", request.dirfd, request.path);
 }
 
+// The interpreter could not open the name that it is given: the descriptor is closed by then
+// (fs/binfmt_script.c, BINPRM_FLAGS_PATH_INACCESSIBLE).
+bool lost_by_exec(Task& task, const ExecRequest& request) {
+  if (request.dirfd == AT_FDCWD || request.path.starts_with('/')) return false;
+  const auto on_exec = task.fds().on_exec(request.dirfd);
+  return on_exec.ok() && *on_exec == vfs::FdTable::OnExec::kClose;
+}
+
 std::string base_name(const std::string& path) { return path.substr(path.find_last_of('/') + 1); }
 
 std::string comm_of(const ExecRequest& request) {
@@ -79,11 +87,12 @@ struct ProgramLoader::Program {
   std::vector<std::string> argv, envp;
   bool has_linker = false;
   Placed placed, linker;
-  uint64_t entry = 0;    // where execution begins: the linker's entry if there is one
+  uint64_t entry = 0;  // where execution begins: the linker's entry if there is one
   uint64_t vdso = 0;
 };
 
-Result<ProgramLoader::Program> ProgramLoader::resolve(Task& task, const ExecRequest& request) const {
+Result<ProgramLoader::Program> ProgramLoader::resolve(Task& task,
+                                                      const ExecRequest& request) const {
   Program program;
   program.filename = script_name(request);
   program.argv = request.argv;
@@ -99,6 +108,7 @@ Result<ProgramLoader::Program> ProgramLoader::resolve(Task& task, const ExecRequ
     const size_t size = TRY(reader.read_at(0, std::as_writable_bytes(std::span(head))));
     const auto script = TRY(parse_shebang(std::span(head, size)));
     if (!script) break;
+    if (depth == 0 && lost_by_exec(task, request)) return Errno::kNoEnt;
     program.argv.front() = script_name(current);
     if (script->argument) program.argv.insert(program.argv.begin(), *script->argument);
     program.argv.insert(program.argv.begin(), script->interpreter);
@@ -111,11 +121,11 @@ Result<ProgramLoader::Program> ProgramLoader::resolve(Task& task, const ExecRequ
 
 namespace {
 
-Result<Ref<mm::PageSource>> source_of(FileDescription& file) {
-  auto source = file.map();
+Result<ImageFile> image_file(const Ref<FileDescription>& file) {
+  auto source = file->map();
   // A file that cannot be mapped cannot be run.
   if (!source.ok() || !*source) return Errno::kNoExec;
-  return source;
+  return ImageFile{std::move(*source), file};
 }
 
 // Maps PT_INTERP's program. A dynamic linker that is no ELF file is ELIBBAD.
@@ -126,14 +136,16 @@ Result<Placed> map_linker(Task& task, const std::string& path, mm::MemoryManager
   auto elf = parse_elf(reader);
   if (!elf.ok()) return elf.error() == Errno::kNoExec ? Errno::kLibBad : elf.error();
   const Placed placed =
-      TRY(place_image(mm, *elf, TRY(source_of(*file)), Where::kMmapBase, task.memory_limits()));
+      TRY(place_image(mm, *elf, TRY(image_file(file)), Where::kMmapBase, task.memory_limits()));
   entry = elf->entry + placed.bias;
+  // Only programs stay busy while they run, dynamic linkers do not (fs/binfmt_elf.c).
+  file->give_up_claim();
   return placed;
 }
 
 // The stack region: from the top of the address space less a random gap, growing down.
-Result<uint64_t> map_stack(mm::MemoryManager& mm, const Stack& stack, uint64_t top,
-                           bool executable, const mm::Limits& limits) {
+Result<uint64_t> map_stack(mm::MemoryManager& mm, const Stack& stack, uint64_t top, bool executable,
+                           const mm::Limits& limits) {
   mm::MapRequest region;
   region.addr = page_down(stack.start) - kStackRoom;
   region.length = top - region.addr;
@@ -153,7 +165,7 @@ Result<void> ProgramLoader::map_program(Task& task, Program& program,
   const mm::Limits limits = task.memory_limits();
   const ElfFile& elf = program.elf;
   const bool dynamic = !elf.interpreter.empty();
-  program.placed = TRY(place_image(*image.mm, elf, TRY(source_of(*program.file)),
+  program.placed = TRY(place_image(*image.mm, elf, TRY(image_file(program.file)),
                                    dynamic ? Where::kProgramBase : Where::kMmapBase, limits));
   program.entry = elf.entry + program.placed.bias;
   if (dynamic) {
@@ -226,10 +238,9 @@ Result<kernel::ExecImage> ProgramLoader::load(Task& task, const ExecRequest& req
   contents.envp = std::move(program.envp);
   contents.filename = program.filename;
   (void)!getrandom(contents.random.data(), contents.random.size(), 0);
-  contents.auxv = auxiliary_vector(*identity.cred, image.secure, program.vdso,
-                                   elf.phdr_vaddr + program.placed.bias, elf.phnum,
-                                   program.has_linker ? program.linker.bias : 0,
-                                   elf.entry + program.placed.bias);
+  contents.auxv = auxiliary_vector(
+      *identity.cred, image.secure, program.vdso, elf.phdr_vaddr + program.placed.bias, elf.phnum,
+      program.has_linker ? program.linker.bias : 0, elf.entry + program.placed.bias);
   const uint64_t top = image.mm->user_addresses().end - random_offset(kStackRandom);
   const mm::Limits limits = task.memory_limits();
   const Stack stack = TRY(build_stack(contents, top, limits.stack));

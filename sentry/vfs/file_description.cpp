@@ -4,6 +4,7 @@
 #include <sys/ioctl.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "sentry/vfs/access.h"
 #include "sentry/vfs/file_lock.h"
@@ -23,12 +24,26 @@ FileDescription::FileDescription(const OpenRequest& request, Ref<Inode> inode,
 FileDescription::~FileDescription() = default;
 
 void FileDescription::last_reference_gone() {
+  give_up_claim();
   epoll_links_.release_all();
   if (FileLocks* locks = inode_->existing_locks()) {
     locks->unflock(this);
     locks->release_owner(this);
   }
   delete this;
+}
+
+Result<void> FileDescription::claim(Claim claim) {
+  if (claim == Claim::kWrites) TRY(inode_->get_write_access());
+  if (claim == Claim::kDeniesWrites) TRY(inode_->deny_write_access());
+  claim_ = claim;
+  return {};
+}
+
+void FileDescription::give_up_claim() {
+  const Claim claim = std::exchange(claim_, Claim::kNone);
+  if (claim == Claim::kWrites) inode_->put_write_access();
+  if (claim == Claim::kDeniesWrites) inode_->allow_write_access();
 }
 
 void FileDescription::closed_by(const void* table) {

@@ -144,6 +144,12 @@ class FileDescription : public RefCounted {
   AsyncOwner async_owner() const { return async_owner_.load(std::memory_order_relaxed); }
   void set_async_owner(AsyncOwner owner) { async_owner_.store(owner, std::memory_order_relaxed); }
 
+  // What an open file keeps others from doing with the inode: executing it, or writing to it while
+  // it is executed. ETXTBSY. Once, before others know the file; until give_up_claim or the end.
+  enum class Claim : uint8_t { kNone, kWrites, kDeniesWrites };
+  Result<void> claim(Claim claim);
+  void give_up_claim();
+
   EpollLinks& epoll_links() { return epoll_links_; }
 
   // Once, before anybody else can see the file: where a file lies that create_and_open made.
@@ -179,6 +185,7 @@ class FileDescription : public RefCounted {
   const Ref<Credentials> opener_;
   const Positioning positioning_;
   std::atomic<int> flags_;
+  Claim claim_ = Claim::kNone;
   EpollLinks epoll_links_;
 
   // Serialises what moves the position. Outermost of all: proc's reads look at anything.

@@ -77,6 +77,22 @@ Result<void> Inode::set_xattr(std::string_view, std::string_view, XattrCreate) {
 Result<void> Inode::remove_xattr(std::string_view) { return Errno::kOpNotSupp; }
 Result<std::vector<std::string>> Inode::list_xattr() { return Errno::kOpNotSupp; }
 
+Result<void> Inode::get_write_access() {
+  int count = write_count_.load(std::memory_order_relaxed);
+  do {
+    if (count < 0) return Errno::kTxtBsy;
+  } while (!write_count_.compare_exchange_weak(count, count + 1, std::memory_order_acquire));
+  return {};
+}
+
+Result<void> Inode::deny_write_access() {
+  int count = write_count_.load(std::memory_order_relaxed);
+  do {
+    if (count > 0) return Errno::kTxtBsy;
+  } while (!write_count_.compare_exchange_weak(count, count - 1, std::memory_order_acquire));
+  return {};
+}
+
 FileLocks& Inode::locks() {
   Lock lock(state_mutex_);
   if (!locks_) locks_ = std::make_unique<FileLocks>();

@@ -1,4 +1,5 @@
 #pragma once
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -107,6 +108,12 @@ class Inode : public RefCounted {
   virtual Result<std::vector<std::string>> list_xattr();
 
   // --- state that the Sentry keeps for every kind of file
+  // Being written to and being executed exclude each other (include/linux/fs.h: i_writecount).
+  // ETXTBSY; what was got is put back once. FileDescription::claim does both for open files.
+  Result<void> get_write_access();
+  void put_write_access() { write_count_.fetch_sub(1, std::memory_order_release); }
+  Result<void> deny_write_access();
+  void allow_write_access() { write_count_.fetch_add(1, std::memory_order_release); }
   // Advisory locks; made on first use.
   FileLocks& locks() EXCLUDES(state_mutex_);
   // Null when nobody ever locked this file: lets close skip the search.
@@ -124,6 +131,7 @@ class Inode : public RefCounted {
  private:
   FileSystem& file_system_;
   const FileType type_;
+  std::atomic<int> write_count_{0};  // writers; below zero: how many deny writing
   Mutex state_mutex_{Rank::kFileLock};
   std::unique_ptr<FileLocks> locks_ GUARDED_BY(state_mutex_);
   Ref<RefCounted> attachment_ GUARDED_BY(state_mutex_);

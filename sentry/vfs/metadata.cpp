@@ -115,7 +115,10 @@ Result<void> truncate_place(Caller& caller, const Path& place, uint64_t size) {
   AttributeChange change;
   change.size = size;
   TRY(prepare_change(now, *caller.credentials, change));
-  return inode->change(change);
+  TRY(inode->get_write_access());
+  const Result<void> changed = inode->change(change);
+  inode->put_write_access();
+  return changed;
 }
 
 Result<std::string> get_xattr(Caller& caller, const Path& place, std::string_view name) {

@@ -69,6 +69,11 @@ Result<void> may_open(Caller& caller, const Path& place, Inode& inode, int flags
   return {};
 }
 
+Result<void> claim_for_writing(FileDescription& file) {
+  if (!file.writable() || file.inode().type() != FileType::kRegular) return {};
+  return file.claim(FileDescription::Claim::kWrites);
+}
+
 Result<Ref<FileDescription>> open_inode(Caller& caller, const Path& place, Inode& inode,
                                         int flags) {
   OpenRequest request{flags, place, caller.credentials};
@@ -79,10 +84,14 @@ Result<Ref<FileDescription>> open_inode(Caller& caller, const Path& place, Inode
   if (opened.error() == Errno::kNxIo && is_special(inode.type())) {
     return caller.special_files.open(inode, request);
   }
+  if (opened.ok()) TRY(claim_for_writing(**opened));
   return opened;
 }
 
+// An open for reading may ask for it, too.
 Result<void> truncate_to_zero(Caller& caller, Inode& inode) {
+  TRY(inode.get_write_access());
+  inode.put_write_access();
   AttributeChange change;
   change.size = 0;
   const Attributes now = TRY(inode.attributes());
@@ -108,7 +117,10 @@ Result<Ref<FileDescription>> open_unnamed(Caller& caller, const At& at, const Op
   name += '#' + std::to_string(TRY(inode->attributes()).ino) + " (deleted)";
   Path place{directory.mount,
              directory.mount->file_system().dentries().make_root(std::move(name), inode)};
-  return inode->open({how.flags & ~(O_TMPFILE | O_EXCL), std::move(place), caller.credentials});
+  Ref<FileDescription> file =
+      TRY(inode->open({how.flags & ~(O_TMPFILE | O_EXCL), std::move(place), caller.credentials}));
+  TRY(claim_for_writing(*file));
+  return file;
 }
 
 // What the last step of an open with O_CREAT came to.
@@ -173,7 +185,10 @@ Result<Ref<FileDescription>> open_create(Caller& caller, const At& at, const Ope
     Result<CreateStep> step = create_or_find(caller, last, how);
     if (step.error() == Errno::kRoFs) static_cast<void>(require_writable(caller, last.directory));
     if (!step.ok()) return step.error();
-    if (step->created) return std::move(step->created);
+    if (step->created) {
+      TRY(claim_for_writing(*step->created));
+      return std::move(step->created);
+    }
     if (step->retry) continue;
     const Path place = caller.mounts.cross(std::move(step->existing));
     if ((how.resolve & RESOLVE_NO_XDEV) != 0 && place.mount != last.directory.mount) {
@@ -244,7 +259,9 @@ Result<Ref<FileDescription>> open_executable(Caller& caller, const At& at, Follo
     report(caller, Denial::Kind::kNoExec, place, Errno::kAcces);
     return Errno::kAcces;
   }
-  return inode->open({O_RDONLY, place, caller.credentials});
+  Ref<FileDescription> file = TRY(inode->open({O_RDONLY, place, caller.credentials}));
+  TRY(file->claim(FileDescription::Claim::kDeniesWrites));
+  return file;
 }
 
 Result<void> require_writable(Caller& caller, const Path& place) {
