@@ -34,6 +34,7 @@ class EventFd final : public vfs::FileDescription {
   }
 
  private:
+  Result<uint64_t> seek_stream() override { return uint64_t{0}; }
   Result<size_t> do_read(IoBuffers& to, uint64_t) override {
     if (to.remaining() < sizeof(uint64_t)) return Errno::kInval;
     uint64_t value = 0;

@@ -260,7 +260,7 @@ Result<Ref<vfs::FileDescription>> HostFiles::adopt(const Ref<vfs::Mount>& mount,
   Ref<HostHandle> handle = TRY(make_handle(std::move(fd)));
   const uint64_t rdev = TRY(file_status(handle->fd.get())).st_rdev;
   Ref<vfs::Terminal> terminal = TRY(terminal_of(*handle, rdev));
-  const int flags = handle->flags & (O_ACCMODE | O_APPEND | O_NONBLOCK);
+  const int flags = handle->flags & (O_ACCMODE | O_APPEND | O_NONBLOCK | vfs::kLargeFile);
   Ref<vfs::Inode> inode = make_ref<HostInode>(*this, std::move(handle), std::move(terminal), name);
   vfs::Path path{mount, dentries().make_root(std::move(name), inode)};
   const vfs::OpenRequest request{flags, std::move(path), std::move(credentials)};

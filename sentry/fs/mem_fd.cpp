@@ -46,7 +46,7 @@ Result<Ref<vfs::FileDescription>> create_memfd(const Ref<vfs::Mount>& mount, std
   std::string shown = "/memfd:" + std::string(name) + " (deleted)";
   Ref<TmpInode> inode = TRY(file_system.make_unnamed(node, {0, 0, shown}, seals));
   vfs::Path path{mount, file_system.dentries().make_root(std::move(shown), inode)};
-  return inode->open({O_RDWR | O_LARGEFILE, std::move(path), std::move(credentials)});
+  return inode->open({O_RDWR | vfs::kLargeFile, std::move(path), std::move(credentials)});
 }
 
 Result<uint32_t> seals_of(vfs::FileDescription& file) {

@@ -75,6 +75,7 @@ class SignalFd final : public vfs::FileDescription {
   }
 
  private:
+  Result<uint64_t> seek_stream() override { return uint64_t{0}; }
   Result<size_t> do_read(IoBuffers& to, uint64_t) override {
     if (to.remaining() < sizeof(signalfd_siginfo)) return Errno::kInval;
     size_t done = 0;

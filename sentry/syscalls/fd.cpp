@@ -21,9 +21,8 @@ using OnExec = vfs::FdTable::OnExec;
 Result<uint64_t> duplicate(Task& task, int fd, uint64_t lowest, OnExec on_exec) {
   if (lowest > INT32_MAX) return Errno::kInval;
   Ref<FileDescription> file = TRY(task.fds().get_raw(fd));
-  return static_cast<uint64_t>(TRY(task.fds().install(std::move(file), on_exec,
-                                                      open_file_limit(task),
-                                                      static_cast<int>(lowest))));
+  return static_cast<uint64_t>(TRY(task.fds().install(
+      std::move(file), on_exec, open_file_limit(task), static_cast<int>(lowest))));
 }
 
 Result<uint64_t> set_owner(FileDescription& file, int type, pid_t id) {
@@ -63,22 +62,24 @@ std::optional<Result<uint64_t>> descriptor_command(Task& task, int fd, uint32_t 
     return (flags & FD_CLOEXEC) != 0 ? OnExec::kClose : OnExec::kKeep;
   };
   switch (command) {
-    case F_DUPFD: return duplicate(task, fd, arg, OnExec::kKeep);
-    case F_DUPFD_CLOEXEC: return duplicate(task, fd, arg, OnExec::kClose);
+    case F_DUPFD:
+      return duplicate(task, fd, arg, OnExec::kKeep);
+    case F_DUPFD_CLOEXEC:
+      return duplicate(task, fd, arg, OnExec::kClose);
     case F_GETFD: {
       const auto flag = fds.on_exec(fd);
       if (!flag.ok()) return Result<uint64_t>(flag.error());
       return Result<uint64_t>(*flag == OnExec::kClose ? FD_CLOEXEC : 0);
     }
-    case F_SETFD: return zero(fds.set_on_exec(fd, on_exec(arg)));
+    case F_SETFD:
+      return zero(fds.set_on_exec(fd, on_exec(arg)));
     case F_GETFL: {
       const auto file = fds.get_raw(fd);
       if (!file.ok()) return Result<uint64_t>(file.error());
-      // O_LARGEFILE is always on for a 64-bit kernel.
-      constexpr int kLargeFile = 0100000;
-      return Result<uint64_t>(static_cast<uint64_t>((*file)->flags() | kLargeFile));
+      return Result<uint64_t>(static_cast<uint64_t>((*file)->flags()));
     }
-    default: return std::nullopt;
+    default:
+      return std::nullopt;
   }
 }
 
@@ -141,15 +142,17 @@ Result<uint64_t> sys_dup2(Task& task, Fd from, Fd to) {
 
 Result<uint64_t> sys_dup3(Task& task, Fd from, Fd to, OpenFlags flags) {
   if ((flags.value & ~O_CLOEXEC) != 0 || from.value == to.value) return Errno::kInval;
-  return static_cast<uint64_t>(TRY(task.fds().replace(
-      from.value, to.value, on_exec_of(flags.value), open_file_limit(task))));
+  return static_cast<uint64_t>(TRY(
+      task.fds().replace(from.value, to.value, on_exec_of(flags.value), open_file_limit(task))));
 }
 
 Result<uint64_t> sys_fcntl(Task& task, Fd fd, Command command, ULong arg) {
-  if (auto done = descriptor_command(task, fd.value, command.value, arg.value)) return std::move(*done);
+  if (auto done = descriptor_command(task, fd.value, command.value, arg.value))
+    return std::move(*done);
   const auto file = TRY(task.fds().get(fd.value));
   switch (command.value) {
-    case F_SETFL: return zero(file->set_flags(static_cast<int>(arg.value), task.cred()));
+    case F_SETFL:
+      return zero(file->set_flags(static_cast<int>(arg.value), task.cred()));
     case F_GETLK:
     case F_SETLK:
     case F_SETLKW:
@@ -159,11 +162,12 @@ Result<uint64_t> sys_fcntl(Task& task, Fd fd, Command command, ULong arg) {
       return record_lock(task, fd.value, static_cast<int>(command.value), {arg.value});
     case F_SETOWN: {
       const auto id = static_cast<pid_t>(arg.value);
-      return id < 0 ? set_owner(*file, F_OWNER_PGRP, -id)
-                    : set_owner(*file, F_OWNER_PID, id);
+      return id < 0 ? set_owner(*file, F_OWNER_PGRP, -id) : set_owner(*file, F_OWNER_PID, id);
     }
-    case F_GETOWN: return get_owner(*file);
-    case F_SETOWN_EX: return set_owner_ex(task, *file, arg.value);
+    case F_GETOWN:
+      return get_owner(*file);
+    case F_SETOWN_EX:
+      return set_owner_ex(task, *file, arg.value);
     case F_GETOWN_EX: {
       const auto owner = file->async_owner();
       f_owner_ex raw{};
@@ -171,24 +175,33 @@ Result<uint64_t> sys_fcntl(Task& task, Fd fd, Command command, ULong arg) {
       raw.pid = owner.id;
       return zero(task.mm().write(UserOut<f_owner_ex>{arg.value}, raw));
     }
-    case F_SETSIG: return set_signal(*file, arg.value);
-    case F_GETSIG: return static_cast<uint64_t>(file->async_owner().signal);
-    case F_GET_SEALS: return uint64_t{TRY(fs::seals_of(*file))};
-    case F_ADD_SEALS: return zero(fs::add_seals(*file, static_cast<uint32_t>(arg.value)));
-    case F_GETPIPE_SZ: return uint64_t{TRY(fs::pipe_capacity(*file))};
-    case F_SETPIPE_SZ: return uint64_t{TRY(fs::set_pipe_capacity(*file, arg.value, task.cred()))};
+    case F_SETSIG:
+      return set_signal(*file, arg.value);
+    case F_GETSIG:
+      return static_cast<uint64_t>(file->async_owner().signal);
+    case F_GET_SEALS:
+      return uint64_t{TRY(fs::seals_of(*file))};
+    case F_ADD_SEALS:
+      return zero(fs::add_seals(*file, static_cast<uint32_t>(arg.value)));
+    case F_GETPIPE_SZ:
+      return uint64_t{TRY(fs::pipe_capacity(*file))};
+    case F_SETPIPE_SZ:
+      return uint64_t{TRY(fs::set_pipe_capacity(*file, arg.value, task.cred()))};
     // Leases are for file servers: as on a file system without them.
     case F_SETLEASE:
     case F_GETLEASE:
-    default: return Errno::kInval;
+    default:
+      return Errno::kInval;
   }
 }
 
 Result<uint64_t> sys_ioctl(Task& task, Fd fd, Command command, ULong arg) {
   const auto file = TRY(task.fds().get(fd.value));
   switch (command.value) {
-    case FIOCLEX: return zero(task.fds().set_on_exec(fd.value, OnExec::kClose));
-    case FIONCLEX: return zero(task.fds().set_on_exec(fd.value, OnExec::kKeep));
+    case FIOCLEX:
+      return zero(task.fds().set_on_exec(fd.value, OnExec::kClose));
+    case FIONCLEX:
+      return zero(task.fds().set_on_exec(fd.value, OnExec::kKeep));
     case FIONBIO:
     case FIOASYNC: {
       const int flag = command.value == FIONBIO ? O_NONBLOCK : O_ASYNC;
@@ -196,7 +209,8 @@ Result<uint64_t> sys_ioctl(Task& task, Fd fd, Command command, ULong arg) {
       const int flags = file->flags();
       return zero(file->set_flags(on ? flags | flag : flags & ~flag, task.cred()));
     }
-    default: break;
+    default:
+      break;
   }
   TerminalCaller caller(task);
   return file->ioctl(command.value, arg.value, task.mm(), caller);

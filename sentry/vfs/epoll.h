@@ -45,6 +45,7 @@ class Epoll final : public FileDescription {
   Epoll(const OpenRequest& request, Ref<Inode> inode);
   ~Epoll() override;
   void last_reference_gone() override;
+  Result<uint64_t> seek_stream() override { return uint64_t{0}; }
 
   Result<void> check_nesting(Epoll& inner);
   std::vector<Ref<FileDescription>> epolls_below() EXCLUDES(mutex_);

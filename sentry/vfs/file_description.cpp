@@ -18,8 +18,9 @@ FileDescription::FileDescription(const OpenRequest& request, Ref<Inode> inode,
       inode_(std::move(inode)),
       opener_(request.credentials),
       positioning_(positioning),
-      flags_(request.flags & (O_ACCMODE | O_PATH | O_DIRECTORY | O_NOFOLLOW | O_LARGEFILE | O_SYNC |
-                              kStatusFlags)) {}
+      flags_(request.flags &
+             (O_ACCMODE | O_PATH | O_DIRECTORY | O_NOFOLLOW | kLargeFile | O_SYNC | kStatusFlags)) {
+}
 
 FileDescription::~FileDescription() = default;
 
@@ -108,7 +109,7 @@ Result<size_t> FileDescription::pwrite(IoBuffers& from, int64_t offset, WriteOpt
 Result<uint64_t> FileDescription::seek(int64_t offset, int whence) {
   if (is_path()) return Errno::kBadF;
   if (whence < SEEK_SET || whence > SEEK_HOLE) return Errno::kInval;
-  if (positioning_ == Positioning::kStream) return Errno::kSPipe;
+  if (positioning_ == Positioning::kStream) return seek_stream();
   Lock lock(offset_mutex_);
   const uint64_t position = TRY(do_seek(offset_, offset, whence));
   offset_ = position;

@@ -33,6 +33,9 @@ struct OpenRequest {
   Ref<Terminal> terminal = nullptr;  // the caller's controlling terminal
 };
 
+// O_LARGEFILE: what open(2) adds for 64-bit programs (fs/open.c: force_o_largefile) and F_GETFL
+// shows. glibc's own constant is 0 there.
+inline constexpr int kLargeFile = 0100000;
 inline constexpr int kStatusFlags =
     O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME | O_ASYNC;  // what F_SETFL may change
 
@@ -167,6 +170,8 @@ class FileDescription : public RefCounted {
   virtual Result<size_t> do_write(IoBuffers& from, uint64_t& offset, const WriteOptions& options);
   // SEEK_DATA and SEEK_HOLE, with offset < size checked. The default knows no holes.
   virtual Result<uint64_t> find_data(uint64_t offset, uint64_t size, bool hole);
+  // lseek of a stream: ESPIPE. Some accept it without effect (fs/read_write.c: noop_llseek).
+  virtual Result<uint64_t> seek_stream() { return Errno::kSPipe; }
   // The position after lseek; the default does it by inode size. Called with the offset lock.
   virtual Result<uint64_t> do_seek(uint64_t position, int64_t offset, int whence);
   virtual Result<void> do_truncate(uint64_t size);

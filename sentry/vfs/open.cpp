@@ -204,7 +204,7 @@ Result<Ref<FileDescription>> open_create(Caller& caller, const At& at, const Ope
 
 Result<OpenHow> check_open_flags(OpenHow how, bool strict) {
   constexpr int kKnown = O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | kStatusFlags | O_SYNC |
-                         O_LARGEFILE | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC | O_PATH | kTmpfileBit;
+                         kLargeFile | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC | O_PATH | kTmpfileBit;
   constexpr uint64_t kKnownResolve = RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS |
                                      RESOLVE_BENEATH | RESOLVE_IN_ROOT | RESOLVE_CACHED;
   const bool creates = (how.flags & (O_CREAT | kTmpfileBit)) != 0;
@@ -214,9 +214,10 @@ Result<OpenHow> check_open_flags(OpenHow how, bool strict) {
     if ((how.resolve & RESOLVE_BENEATH) != 0 && (how.resolve & RESOLVE_IN_ROOT) != 0) {
       return Errno::kInval;
     }
-    if ((how.flags & O_PATH) != 0 && (how.flags & ~kPathFlags) != 0) return Errno::kInval;
+    if ((how.flags & O_PATH) != 0 && (how.flags & ~(kPathFlags | kLargeFile)) != 0)
+      return Errno::kInval;
   }
-  how.flags &= kKnown;
+  how.flags = (how.flags & kKnown) | kLargeFile;
   how.mode = creates ? how.mode & kPermissionBits : 0;
   if ((how.flags & O_PATH) != 0) how.flags &= kPathFlags;
   if ((how.flags & kTmpfileBit) != 0) {

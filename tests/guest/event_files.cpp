@@ -1,6 +1,7 @@
 // eventfd, timerfd, signalfd, memfd with seals.
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/signalfd.h>
@@ -58,7 +59,19 @@ CASE(eventfd_limits) {
   char large[16];
   CHECK_EQ(read(fd, large, sizeof large), 8);
   CHECK_ERRNO(eventfd(0, 0x1000), EINVAL);
-  CHECK_EQ(lseek(fd, 5, SEEK_SET), 0);  // accepted and without effect
+}
+
+CASE(lseek_of_files_without_a_position) {
+  sigset_t none;
+  sigemptyset(&none);
+  const int files[] = {eventfd(0, 0), epoll_create1(0), timerfd_create(CLOCK_MONOTONIC, 0),
+                       signalfd(-1, &none, 0)};
+  char byte;
+  for (int fd : files) {
+    CHECK_EQ(lseek(fd, 5, SEEK_SET), 0);  // accepted and without effect
+    CHECK_ERRNO(pread(fd, &byte, 1, 0), ESPIPE);
+  }
+  CHECK_ERRNO(lseek(static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0)), 0, SEEK_SET), ESPIPE);
 }
 
 CASE(eventfd_blocks_and_wakes) {
