@@ -24,12 +24,13 @@ Result<mm::Pinned> pin(Task& task, uint64_t addr, uint64_t size, Access access) 
   return task.mm().pin(addr, std::min(size, kMaxTransfer), access);
 }
 
-// What is written when only the beginning of `asked` bytes could be read. Files take it; a pipe
-// takes whole pages and forgets the one that could not be filled (fs/pipe.c: pipe_write). EFAULT
-// when nothing is left.
-Result<IoBuffers> readable_part(FileDescription& file, const mm::Pinned& pinned, uint64_t asked) {
+// What is written when only the beginning of a buffer can be read. Files take it; a pipe takes
+// whole pages and forgets the one that could not be filled (fs/pipe.c: pipe_write), a socket
+// nothing. EFAULT when nothing is left.
+Result<IoBuffers> readable_part(FileDescription& file, const mm::Pinned& pinned) {
   IoBuffers from = pinned.buffers();
-  if (pinned.size() >= std::min(asked, kMaxTransfer)) return from;
+  if (pinned.complete()) return from;
+  if (file.inode().type() == vfs::FileType::kSocket) return Errno::kFault;
   if (file.inode().type() != vfs::FileType::kFifo) return from;
   from.truncate(page_down(pinned.size()));
   if (from.empty()) return Errno::kFault;
@@ -58,7 +59,7 @@ Result<uint64_t> vector_write(Task& task, Fd fd, UserIn<iovec> vector, ULong cou
   how.append = (flags & RWF_APPEND) != 0;
   how.data_sync = (flags & (RWF_DSYNC | RWF_SYNC)) != 0;
   how.wait = (flags & RWF_NOWAIT) != 0 ? Wait::kNo : Wait::kByFile;
-  return write_file(task, *file, pinned.buffers(),
+  return write_file(task, *file, TRY(readable_part(*file, pinned)),
                     positioned ? At::offset(offset) : At::position(), how);
 }
 
@@ -75,7 +76,7 @@ Result<uint64_t> sys_write(Task& task, Fd fd, UserIn<Bytes> buffer, Size size) {
   const auto file = TRY(task.fds().get(fd.value));
   if (!file->writable()) return Errno::kBadF;
   const mm::Pinned pinned = TRY(pin(task, buffer.addr, size.value, Access::kRead));
-  return write_file(task, *file, TRY(readable_part(*file, pinned, size.value)), At::position(), {});
+  return write_file(task, *file, TRY(readable_part(*file, pinned)), At::position(), {});
 }
 
 Result<uint64_t> sys_pread64(Task& task, Fd fd, UserOut<Bytes> buffer, Size size, Offset offset) {
@@ -133,8 +134,7 @@ Result<uint64_t> sys_ftruncate(Task& task, Fd fd, Offset size) {
   const auto file = TRY(task.fds().get(fd.value));
   const auto wanted = static_cast<uint64_t>(size.value);
   // Only growing is limited (fs/attr.c: inode_newsize_ok).
-  if (wanted > task.group().limits().soft(RLIMIT_FSIZE) &&
-      wanted > TRY(file->attributes()).size) {
+  if (wanted > task.group().limits().soft(RLIMIT_FSIZE) && wanted > TRY(file->attributes()).size) {
     return file_too_big(task);
   }
   return zero(file->truncate(wanted));

@@ -2,6 +2,8 @@
 #include <fcntl.h>
 #include <setjmp.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
 #include <sys/syscall.h>
 
 #include "tests/guest/guest_test.h"
@@ -137,6 +139,12 @@ CASE(kernel_sees_holes_as_efault) {
   int fd = open("data", O_RDWR | O_CREAT, 0600);
   CHECK_EQ(write(fd, area + kPage - 4, 8), 4);               // a file takes what could be copied
   CHECK_ERRNO(write(ends[1], area + kPage - 4, 8), EFAULT);  // a pipe's buffer is all or nothing
+  iovec parts[] = {{area, 4}, {area + kPage, 4}};
+  CHECK_ERRNO(writev(ends[1], parts, 2), EFAULT);
+  int pair[2];
+  REQUIRE(socketpair(AF_UNIX, SOCK_DGRAM, 0, pair) == 0);
+  CHECK_ERRNO(write(pair[0], area + kPage - 4, 8), EFAULT);
+  CHECK_ERRNO(writev(pair[0], parts, 2), EFAULT);
   CHECK_ERRNO(write(fd, area + kPage, 8), EFAULT);
   CHECK_EQ(pread(fd, area, 8, 0), 4);
   CHECK_EQ(memcmp(area, "xxxx", 4), 0);
