@@ -167,6 +167,15 @@ std::string cpu_mask(std::span<const unsigned> cpus) {
   return out;
 }
 
+std::vector<unsigned> cpus_of(Task& task) {
+  std::vector<unsigned> cpus = sandbox_cpus();
+  const Scheduling scheduling = task.scheduling();
+  if (scheduling.has_affinity) {
+    std::erase_if(cpus, [&](unsigned cpu) { return !CPU_ISSET(cpu, &scheduling.affinity); });
+  }
+  return cpus;
+}
+
 }  // namespace
 
 Result<std::string> proc_status(const ProcSubject& subject) {
@@ -175,7 +184,7 @@ Result<std::string> proc_status(const ProcSubject& subject) {
   std::string out = identity_lines(*task, family_of(task->group()), has);
   if (has.mm) out += memory_lines(*has.mm);
   out += signal_lines(*task) + privilege_lines(*task, *has.cred);
-  const std::vector<unsigned> cpus = sandbox_cpus();
+  const std::vector<unsigned> cpus = cpus_of(*task);
   const Accounting used = task->accounting();
   out += fmt::format(
       "Cpus_allowed:\t{}\nCpus_allowed_list:\t{}\nMems_allowed:\t1\nMems_allowed_list:\t0\n"

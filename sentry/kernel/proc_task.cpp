@@ -213,8 +213,10 @@ std::vector<ProcNode> make_nodes(bool process) {
       file("status", proc_status),
       file(
           "personality",
-          [](const ProcSubject&) -> Result<std::string> { return std::string("00000000\n"); }, 0400,
-          Guard::kInspect),
+          [](const ProcSubject& subject) -> Result<std::string> {
+            return fmt::format("{:08x}\n", TRY(subject.task())->persona.load());
+          },
+          0400, Guard::kInspect),
       file("limits", proc_limits),
       file("comm", comm_text, 0644, Guard::kNone, set_comm),
       file("cmdline", cmdline_text),

@@ -61,6 +61,16 @@ void Task::set_comm(std::string_view comm) {
   std::copy_n(comm.begin(), std::min(comm.size(), comm_.size() - 1), comm_.begin());
 }
 
+Scheduling Task::scheduling() const {
+  Lock lock(mutex_);
+  return scheduling_;
+}
+
+void Task::set_scheduling(const Scheduling& scheduling) {
+  Lock lock(mutex_);
+  scheduling_ = scheduling;
+}
+
 CpuTimes Task::cpu_times() const {
   // System time is what the host thread has used: everything the Sentry did for this task. User
   // time is the time spent inside Context::run, which is exact while the host has a CPU to spare.

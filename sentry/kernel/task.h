@@ -15,6 +15,7 @@
 #include "sentry/kernel/completion.h"
 #include "sentry/kernel/exec.h"
 #include "sentry/kernel/fwd.h"
+#include "sentry/kernel/scheduling.h"
 #include "sentry/kernel/signal_state.h"
 #include "sentry/kernel/task_parts.h"
 #include "sentry/kernel/task_tree.h"
@@ -56,6 +57,8 @@ class Task final : public RefCounted {
   Ref<Credentials> cred_ref() const EXCLUDES(mutex_);
   std::string comm() const EXCLUDES(mutex_);
   void set_comm(std::string_view comm) EXCLUDES(mutex_);  // cut to 15 bytes
+  Scheduling scheduling() const EXCLUDES(mutex_);
+  void set_scheduling(const Scheduling& scheduling) EXCLUDES(mutex_);
   CpuTimes cpu_times() const;
   char state_letter();  // R S T Z X for /proc/PID/stat
   Accounting accounting() const;
@@ -125,6 +128,7 @@ class Task final : public RefCounted {
   // --- prctl(2), set_robust_list(2), set_tid_address(2)
   int pdeath_signal = 0;  // guarded by the tree lock
   std::atomic<bool> no_new_privs{false};
+  std::atomic<uint32_t> persona{0};  // personality(2)
   Nanos timer_slack = 50'000;
   uint64_t robust_list = 0;
   uint64_t clear_child_tid = 0;
@@ -186,6 +190,7 @@ class Task final : public RefCounted {
   // Written by the own thread under mutex_, which reads them without it.
   TaskResources resources_;
   std::array<char, 16> comm_ GUARDED_BY(mutex_){};
+  Scheduling scheduling_ GUARDED_BY(mutex_);
   std::unique_ptr<platform::Context> context_;  // own thread; others under mutex_ to interrupt it
   std::atomic<Go> go_{Go::kWait};
   std::atomic<bool> in_guest_{false};

@@ -127,6 +127,8 @@ void Task::inherit(Task& parent, const CloneArgs& args) {
   if (has(args.flags, CLONE_SETTLS)) registers.fs_base = args.tls;
   set_comm(parent.comm());
   no_new_privs = parent.no_new_privs.load();
+  persona = parent.persona.load();
+  set_scheduling(parent.scheduling().for_child());
   timer_slack = parent.timer_slack;
   if (has(args.flags, CLONE_CHILD_CLEARTID)) clear_child_tid = args.child_tid;
   // A stack of one's own makes sense only in a memory of one's own (copy_thread).

@@ -1,5 +1,6 @@
 // execve: the loader has built a new memory; from then on there is no way back. The other threads
 // go, and what belongs to the old program is dropped (fs/exec.c: begin_new_exec).
+#include <linux/personality.h>
 #include <linux/securebits.h>
 #include <sys/stat.h>
 
@@ -108,6 +109,7 @@ void Task::install(ExecImage image) {
   group().dumpable =
       image.secure || !image.readable ? ThreadGroup::Dumpable::kNo : ThreadGroup::Dumpable::kYes;
   if (image.secure) {
+    persona.fetch_and(~static_cast<uint32_t>(PER_CLEAR_ON_SETID));
     TreeLock tree(kernel_.tree());
     pdeath_signal = 0;
   }

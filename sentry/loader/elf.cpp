@@ -28,7 +28,8 @@ Result<Elf64_Ehdr> read_header(ImageReader& file) {
   Elf64_Ehdr header{};
   TRY(read_exactly(file, 0, writable_bytes_of(header)));
   if (memcmp(header.e_ident, ELFMAG, SELFMAG) != 0) return Errno::kNoExec;
-  if (header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_machine != EM_X86_64) return Errno::kNoExec;
+  if (header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_machine != EM_X86_64)
+    return Errno::kNoExec;
   if (header.e_type != ET_EXEC && header.e_type != ET_DYN) return Errno::kNoExec;
   if (header.e_phentsize != sizeof(Elf64_Phdr)) return Errno::kNoExec;
   if (header.e_phnum < 1 || header.e_phnum > kMaxProgramHeaders) return Errno::kNoExec;

@@ -33,11 +33,11 @@ struct LoadSegment {
 struct ElfFile {
   bool relocatable = false;  // ET_DYN: PIE, static PIE, or a dynamic linker
   uint64_t entry = 0;
-  uint64_t phdr_vaddr = 0;   // of the program headers in memory; 0 when no segment holds them
+  uint64_t phdr_vaddr = 0;  // of the program headers in memory; 0 when no segment holds them
   uint16_t phnum = 0;
-  uint64_t alignment = 0;    // largest p_align of a PT_LOAD, a power of two >= 4096
+  uint64_t alignment = 0;  // largest p_align of a PT_LOAD, a power of two >= 4096
   bool executable_stack = false;
-  std::string interpreter;   // PT_INTERP; empty when static
+  std::string interpreter;            // PT_INTERP; empty when static
   std::vector<LoadSegment> segments;  // ascending, at least one
 
   uint64_t lowest() const;   // page of the first segment

@@ -68,21 +68,23 @@ Result<uint64_t> find_room(mm::MemoryManager& mm, uint64_t hint, uint64_t size, 
 
 }  // namespace
 
-uint64_t random_offset(uint64_t limit) {
+uint64_t random_offset(uint64_t limit, Aslr aslr) {
+  if (aslr == Aslr::kOff) return 0;
   uint64_t value = 0;
   if (getrandom(&value, sizeof value, 0) != sizeof value) return 0;
   return page_down(value & (limit - 1));
 }
 
 Result<Placed> place_image(mm::MemoryManager& mm, const ElfFile& elf, const ImageFile& file,
-                           Where where, const mm::Limits& limits) {
+                           Where where, Aslr aslr, const mm::Limits& limits) {
   const uint64_t lowest = elf.lowest();
   const uint64_t size = *page_up(elf.highest()) - lowest;
   Placed placed;
   if (elf.relocatable) {
-    const uint64_t hint = where == Where::kProgramBase
-                              ? align_down(kDynBase + random_offset(kDynRandom), elf.alignment)
-                              : 0;
+    const uint64_t hint =
+        where == Where::kProgramBase
+            ? align_down(kDynBase + random_offset(kDynRandom, aslr), elf.alignment)
+            : 0;
     placed.bias = TRY(find_room(mm, hint, size, elf.alignment, limits)) - lowest;
   }
   placed.start = lowest + placed.bias;

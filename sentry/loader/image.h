@@ -9,6 +9,8 @@
 
 namespace boxrun::loader {
 
+using Aslr = mm::MemoryManager::Aslr;
+
 struct Placed {
   uint64_t bias = 0;  // added to every address in the file
   uint64_t start = 0;
@@ -30,9 +32,9 @@ enum class Where : uint8_t {
 // Maps every segment of `elf` from `file` and zeroes what the file does not have. ENOMEM, and
 // EEXIST where the fixed addresses of an ET_EXEC file are taken.
 Result<Placed> place_image(mm::MemoryManager& mm, const ElfFile& elf, const ImageFile& file,
-                           Where where, const mm::Limits& limits);
+                           Where where, Aslr aslr, const mm::Limits& limits);
 
-// A random multiple of the page size below `limit` (a power of two).
-uint64_t random_offset(uint64_t limit);
+// A random multiple of the page size below `limit` (a power of two); 0 with Aslr::kOff.
+uint64_t random_offset(uint64_t limit, Aslr aslr);
 
 }  // namespace boxrun::loader

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/auxv.h>
+#include <sys/personality.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 
@@ -71,6 +72,10 @@ bool lost_by_exec(Task& task, const ExecRequest& request) {
   return on_exec.ok() && *on_exec == vfs::FdTable::OnExec::kClose;
 }
 
+Aslr aslr_of(Task& task) {
+  return (task.persona & ADDR_NO_RANDOMIZE) != 0 ? Aslr::kOff : Aslr::kOn;
+}
+
 std::string base_name(const std::string& path) { return path.substr(path.find_last_of('/') + 1); }
 
 std::string comm_of(const ExecRequest& request) {
@@ -129,14 +134,14 @@ Result<ImageFile> image_file(const Ref<FileDescription>& file) {
 }
 
 // Maps PT_INTERP's program. A dynamic linker that is no ELF file is ELIBBAD.
-Result<Placed> map_linker(Task& task, const std::string& path, mm::MemoryManager& mm,
+Result<Placed> map_linker(Task& task, const std::string& path, mm::MemoryManager& mm, Aslr aslr,
                           uint64_t& entry) {
   const auto file = TRY(open_program(task, {AT_FDCWD, path, 0, {}, {}}));
   FileReader reader(*file);
   auto elf = parse_elf(reader);
   if (!elf.ok()) return elf.error() == Errno::kNoExec ? Errno::kLibBad : elf.error();
-  const Placed placed =
-      TRY(place_image(mm, *elf, TRY(image_file(file)), Where::kMmapBase, task.memory_limits()));
+  const Placed placed = TRY(
+      place_image(mm, *elf, TRY(image_file(file)), Where::kMmapBase, aslr, task.memory_limits()));
   entry = elf->entry + placed.bias;
   // Only programs stay busy while they run, dynamic linkers do not (fs/binfmt_elf.c).
   file->give_up_claim();
@@ -160,16 +165,16 @@ Result<uint64_t> map_stack(mm::MemoryManager& mm, const Stack& stack, uint64_t t
 
 }  // namespace
 
-Result<void> ProgramLoader::map_program(Task& task, Program& program,
+Result<void> ProgramLoader::map_program(Task& task, Program& program, Aslr aslr,
                                         kernel::ExecImage& image) const {
   const mm::Limits limits = task.memory_limits();
   const ElfFile& elf = program.elf;
   const bool dynamic = !elf.interpreter.empty();
   program.placed = TRY(place_image(*image.mm, elf, TRY(image_file(program.file)),
-                                   dynamic ? Where::kProgramBase : Where::kMmapBase, limits));
+                                   dynamic ? Where::kProgramBase : Where::kMmapBase, aslr, limits));
   program.entry = elf.entry + program.placed.bias;
   if (dynamic) {
-    program.linker = TRY(map_linker(task, elf.interpreter, *image.mm, program.entry));
+    program.linker = TRY(map_linker(task, elf.interpreter, *image.mm, aslr, program.entry));
     program.has_linker = true;
   }
   program.vdso = TRY(vdso_.map_into(*image.mm, limits));
@@ -229,8 +234,11 @@ Result<kernel::ExecImage> ProgramLoader::load(Task& task, const ExecRequest& req
   image.readable = vfs::check_access(attributes, task.cred(), vfs::kMayRead).ok();
   image.secure = identity.secure;
 
-  image.mm = TRY(mm::MemoryManager::create(task.kernel().platform(), task.kernel().memory_file()));
-  TRY(map_program(task, program, image));
+  // A program with rights of its own is laid out at random whatever its caller asked for.
+  const Aslr aslr = image.secure ? Aslr::kOn : aslr_of(task);
+  image.mm =
+      TRY(mm::MemoryManager::create(task.kernel().platform(), task.kernel().memory_file(), aslr));
+  TRY(map_program(task, program, aslr, image));
 
   const ElfFile& elf = program.elf;
   StackContents contents;
@@ -241,7 +249,7 @@ Result<kernel::ExecImage> ProgramLoader::load(Task& task, const ExecRequest& req
   contents.auxv = auxiliary_vector(
       *identity.cred, image.secure, program.vdso, elf.phdr_vaddr + program.placed.bias, elf.phnum,
       program.has_linker ? program.linker.bias : 0, elf.entry + program.placed.bias);
-  const uint64_t top = image.mm->user_addresses().end - random_offset(kStackRandom);
+  const uint64_t top = image.mm->user_addresses().end - random_offset(kStackRandom, aslr);
   const mm::Limits limits = task.memory_limits();
   const Stack stack = TRY(build_stack(contents, top, limits.stack));
   TRY(map_stack(*image.mm, stack, top, elf.executable_stack, limits));
@@ -249,7 +257,7 @@ Result<kernel::ExecImage> ProgramLoader::load(Task& task, const ExecRequest& req
   mm::Layout layout;
   layout.start_code = program.placed.start;
   layout.end_code = layout.start_data = layout.end_data = program.placed.end;
-  layout.start_brk = *page_up(program.placed.end) + random_offset(kBrkRandom);
+  layout.start_brk = *page_up(program.placed.end) + random_offset(kBrkRandom, aslr);
   layout.start_stack = stack.start;
   layout.args = stack.args;
   layout.env = stack.env;

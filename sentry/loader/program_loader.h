@@ -1,5 +1,6 @@
 #pragma once
 #include "sentry/kernel/exec.h"
+#include "sentry/loader/image.h"
 #include "sentry/loader/vdso_pages.h"
 #include "sentry/mm/memory_file.h"
 
@@ -15,7 +16,8 @@ class ProgramLoader final : public kernel::Loader {
  private:
   struct Program;
   Result<Program> resolve(kernel::Task& task, const kernel::ExecRequest& request) const;
-  Result<void> map_program(kernel::Task& task, Program& program, kernel::ExecImage& image) const;
+  Result<void> map_program(kernel::Task& task, Program& program, Aslr aslr,
+                           kernel::ExecImage& image) const;
 
   const VdsoPages& vdso_;
 };

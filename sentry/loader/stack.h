@@ -15,8 +15,8 @@ namespace boxrun::loader {
 struct StackContents {
   std::vector<std::string> argv;
   std::vector<std::string> envp;
-  std::string filename;                   // AT_EXECFN
-  std::array<std::byte, 16> random{};     // AT_RANDOM
+  std::string filename;                // AT_EXECFN
+  std::array<std::byte, 16> random{};  // AT_RANDOM
   // Auxiliary vector without AT_RANDOM, AT_EXECFN, AT_PLATFORM and AT_NULL, which are added here.
   std::vector<std::pair<uint64_t, uint64_t>> auxv;
 };
@@ -25,14 +25,14 @@ struct StackContents {
 struct Stack {
   uint64_t start = 0;  // where bytes go; also the initial rsp, 16-byte aligned
   std::vector<std::byte> bytes;
-  Range args;          // the argument strings, for /proc/PID/cmdline
+  Range args;  // the argument strings, for /proc/PID/cmdline
   Range env;
   std::vector<std::byte> auxv;  // for /proc/PID/auxv and PR_GET_AUXV
 };
 
 // E2BIG when the strings and pointers exceed what Linux allows under `stack_limit` bytes: a quarter
-// of RLIMIT_STACK, at least 128 KiB, at most 6 MiB; one string 128 KiB (fs/exec.c: bprm_stack_limits,
-// MAX_ARG_STRLEN).
+// of RLIMIT_STACK, at least 128 KiB, at most 6 MiB; one string 128 KiB (fs/exec.c:
+// bprm_stack_limits, MAX_ARG_STRLEN).
 Result<Stack> build_stack(const StackContents& contents, uint64_t top, uint64_t stack_limit);
 
 }  // namespace boxrun::loader

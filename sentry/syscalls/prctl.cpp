@@ -188,14 +188,12 @@ Result<uint64_t> sys_arch_prctl(Task& task, Command code, ULong addr) {
   }
 }
 
-// Only the default persona exists; asking for it, or asking what is, works (personality(2)).
-Result<uint64_t> sys_personality(Task&, Unsigned persona) {
+// Kept and inherited; ADDR_NO_RANDOMIZE takes effect with the next execve.
+Result<uint64_t> sys_personality(Task& task, Unsigned persona) {
   constexpr uint32_t kQuery = 0xffffffff;
-  constexpr uint32_t kNoRandomize = 0x0040000;
-  if (persona.value != 0 && persona.value != kQuery && persona.value != kNoRandomize) {
-    return Errno::kInval;
-  }
-  return uint64_t{0};
+  const uint32_t before = task.persona;
+  if (persona.value != kQuery) task.persona = persona.value;
+  return uint64_t{before};
 }
 
 }  // namespace boxrun::syscalls

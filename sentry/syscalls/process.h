@@ -53,7 +53,7 @@ Result<uint64_t> sys_prctl(Task& task, Command option, ULong arg2, ULong arg3, U
 Result<uint64_t> sys_arch_prctl(Task& task, Command code, ULong addr);
 Result<uint64_t> sys_personality(Task& task, Unsigned persona);
 
-// --- resource.cpp: limits, usage, priorities, scheduling
+// --- resource.cpp: limits, usage, priorities
 Result<uint64_t> sys_getrlimit(Task& task, Int resource, UserOut<rlimit> out);
 Result<uint64_t> sys_setrlimit(Task& task, Int resource, UserIn<rlimit> in);
 Result<uint64_t> sys_prlimit64(Task& task, Pid pid, Int resource, UserIn<rlimit> in,
@@ -62,6 +62,8 @@ Result<uint64_t> sys_getrusage(Task& task, Int who, UserOut<rusage> out);
 Result<uint64_t> sys_times(Task& task, UserOut<tms> out);
 Result<uint64_t> sys_getpriority(Task& task, Int which, Pid who);
 Result<uint64_t> sys_setpriority(Task& task, Int which, Pid who, Int value);
+
+// --- sched.cpp
 Result<uint64_t> sys_sched_yield(Task& task);
 Result<uint64_t> sys_sched_getparam(Task& task, Pid pid, UserOut<int> param);
 Result<uint64_t> sys_sched_setparam(Task& task, Pid pid, UserIn<int> param);

@@ -80,6 +80,14 @@ Result<vfs::Path> place_of(Task& task, DirFd dirfd, UserPath path, int flags) {
   return vfs::find(caller, argument.at(), flags);
 }
 
+Result<Ref<Task>> find_task(Task& task, pid_t tid) {
+  if (tid < 0) return Errno::kInval;
+  if (tid == 0 || tid == task.tid()) return Ref<Task>(&task);
+  Ref<Task> other = task.kernel().find_task(tid);
+  if (!other) return Errno::kSrch;
+  return other;
+}
+
 uint64_t open_file_limit(Task& task) { return task.group().limits().soft(RLIMIT_NOFILE); }
 
 Result<uint64_t> install(Task& task, Ref<FileDescription> file, int flags) {

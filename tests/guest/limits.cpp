@@ -156,6 +156,35 @@ CASE(scheduler) {
   CHECK_OK(sched_yield());
 }
 
+CASE(scheduler_of_children) {
+  sched_param param = {0};
+  CHECK_OK(sched_setscheduler(0, SCHED_BATCH | SCHED_RESET_ON_FORK, &param));
+  CHECK_EQ(sched_getscheduler(0), SCHED_BATCH | SCHED_RESET_ON_FORK);
+  CHECK_EXIT(guest::spawn([] { CHECK_EQ(sched_getscheduler(0), SCHED_BATCH); }), 0);
+  CHECK_ERRNO(sched_setscheduler(0x3ffffffe, SCHED_OTHER, &param), ESRCH);
+  CHECK_ERRNO(sched_setscheduler(0, 77, &param), EINVAL);
+}
+
+CASE(affinity_of_children) {
+  cpu_set_t set;
+  CHECK_OK(sched_getaffinity(0, sizeof set, &set));
+  int last = CPU_SETSIZE - 1;
+  while (!CPU_ISSET(last, &set)) --last;
+  CPU_ZERO(&set);
+  CPU_SET(last, &set);
+  CHECK_OK(sched_setaffinity(0, sizeof set, &set));
+  pid_t pid = guest::spawn([last] {
+    cpu_set_t mine;
+    CHECK_OK(sched_getaffinity(0, sizeof mine, &mine));
+    CHECK_EQ(CPU_COUNT(&mine), 1);
+    CHECK(CPU_ISSET(last, &mine));
+    std::string status = guest::read_file("/proc/self/status");
+    std::string line = "Cpus_allowed_list:\t" + std::to_string(last) + "\n";
+    CHECK(status.find(line) != std::string::npos);
+  });
+  CHECK_EXIT(pid, 0);
+}
+
 CASE(affinity) {
   cpu_set_t set;
   CPU_ZERO(&set);

@@ -190,6 +190,8 @@ CASE(personality_of_a_process) {
   CHECK_EQ(personality(0xffffffff), PER_LINUX);
   CHECK_EQ(personality(ADDR_NO_RANDOMIZE), PER_LINUX);
   CHECK_EQ(personality(0xffffffff), ADDR_NO_RANDOMIZE);
+  CHECK_EQ(guest::read_file("/proc/self/personality"), "00040000\n");
+  CHECK_EXIT(guest::spawn([] { CHECK_EQ(personality(0xffffffff), ADDR_NO_RANDOMIZE); }), 0);
 }
 
 CASE(host_and_domain_names) {
@@ -212,7 +214,10 @@ CASE(scheduling_details) {
   constexpr int kWhoProcess = 1, kBestEffort = 2 << 13;
   CHECK_OK(syscall(SYS_ioprio_set, kWhoProcess, 0, kBestEffort | 6));
   CHECK_EQ(syscall(SYS_ioprio_get, kWhoProcess, 0), kBestEffort | 6);
+  CHECK_EXIT(
+      guest::spawn([] { CHECK_EQ(syscall(SYS_ioprio_get, kWhoProcess, 0), kBestEffort | 6); }), 0);
   CHECK_ERRNO(syscall(SYS_ioprio_set, 9, 0, kBestEffort), EINVAL);
+  CHECK_ERRNO(syscall(SYS_ioprio_set, kWhoProcess, 0, 1), EINVAL);  // a level without a class
   CHECK_ERRNO(syscall(SYS_ioprio_get, kWhoProcess, 0x3ffffffe), ESRCH);
 }
 

@@ -1,6 +1,7 @@
 // execve: what is kept, what is reset, scripts, errors.
 #include <fcntl.h>
 #include <pthread.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -85,6 +86,13 @@ ROLE(show_signals) {
 
 ROLE(show_pid) {
   guest::print("%d %d", getpid(), static_cast<int>(syscall(SYS_gettid)));
+  return 0;
+}
+
+ROLE(show_addresses) {
+  int local = 0;
+  guest::print("%p %p %p", static_cast<void*>(&local), reinterpret_cast<void*>(&try_exec),
+               reinterpret_cast<void*>(&memcpy));
   return 0;
 }
 
@@ -257,6 +265,13 @@ CASE(busy_text) {
   CHECK_ERRNO(try_exec("copy"), ETXTBSY);
   close(writer);
   CHECK_EQ(output_of("copy", {"x", "--role", "show_arguments", "runs"}), "<runs>");
+}
+
+CASE(no_randomization) {
+  REQUIRE(personality(ADDR_NO_RANDOMIZE) != -1);
+  std::string first = output_of(guest::self_path(), {"x", "--role", "show_addresses"});
+  CHECK(!first.empty());
+  CHECK_EQ(output_of(guest::self_path(), {"x", "--role", "show_addresses"}), first);
 }
 
 CASE(scripts) {
