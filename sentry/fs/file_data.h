@@ -6,6 +6,7 @@
 #include "sentry/mm/memory_file.h"
 #include "sentry/mm/page_source.h"
 #include "src/base/bytes.h"
+#include "src/base/check.h"
 #include "src/base/range.h"
 #include "src/base/ref.h"
 #include "src/base/result.h"
@@ -22,7 +23,9 @@ class SpaceQuota final : public RefCounted {
   Result<void> charge(uint64_t bytes);
   // Refused charges since the last call.
   uint64_t take_refusals() { return refusals_.exchange(0, std::memory_order_relaxed); }
-  void release(uint64_t bytes) { used_.fetch_sub(bytes, std::memory_order_relaxed); }
+  void release(uint64_t bytes) {
+    CHECK(used_.fetch_sub(bytes, std::memory_order_relaxed) >= bytes);
+  }
   uint64_t limit() const { return limit_; }
   uint64_t used() const { return used_.load(std::memory_order_relaxed); }
 

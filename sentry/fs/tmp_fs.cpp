@@ -121,6 +121,7 @@ Result<Ref<TmpInode>> TmpFs::make_locked(const vfs::NewNode& node) {
 Result<Ref<TmpInode>> TmpFs::make_unnamed(const vfs::NewNode& node,
                                           mm::PageSource::Identity identity, uint32_t linux_seals) {
   if (inodes_.load(std::memory_order_relaxed) >= max_inodes_) return Errno::kNoSpc;
+  TRY(quota_->charge(symlink_cost(node)));
   Lock lock(mutex_);
   const uint64_t ino = next_ino_++;
   identity.dev = device();

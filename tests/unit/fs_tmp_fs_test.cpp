@@ -98,6 +98,16 @@ TEST_CASE("tmpfs: append, limits, a full file system") {
   CHECK(small->statistics().take().blocks_free == 4);
 }
 
+TEST_CASE("tmpfs: a symlink without a name is paid for and paid back") {
+  Tree t;
+  auto files = TmpFs::create({.device = 9}, *t.memory_file, t.clock);
+  const vfs::NewNode link{.type = vfs::FileType::kSymlink, .symlink_target = "somewhere"};
+  Ref<TmpInode> made = files->make_unnamed(link, {}, 0).take();
+  CHECK(files->quota()->used() == 9);
+  made = nullptr;
+  CHECK(files->quota()->used() == 0);
+}
+
 TEST_CASE("tmpfs: inodes are limited") {
   Tree t;
   auto small = TmpFs::create({.device = 9, .max_inodes = 3}, *t.memory_file, t.clock);
