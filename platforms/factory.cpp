@@ -37,6 +37,15 @@ std::unique_ptr<Platform> create(const Options& options, Failure& failure) {
   }
   StubError error;
   std::unique_ptr<Platform> platform = PtracePlatform::create(options.memory_file, error);
+  if (platform != nullptr && options.losses != nullptr) {
+    Result<UniqueFd> losses = PtracePlatform::watch_losses();
+    if (losses.ok()) {
+      *options.losses = std::move(losses).take();
+    } else {
+      error = {"watch for ended stubs", losses.error()};
+      platform = nullptr;
+    }
+  }
   if (platform == nullptr) {
     failure = {error.step, "platform ptrace", error.error, ptrace_remedy(error)};
   }

@@ -5,6 +5,7 @@
 
 #include "platforms/platform.h"
 #include "src/base/failure.h"
+#include "src/base/fd.h"
 
 namespace boxrun::platform {
 
@@ -13,6 +14,11 @@ struct Options {
   std::string kind = "auto";
   // What most mappings will be of. Borrowed for the life of the platform.
   int memory_file = -1;
+  // If given, gets a descriptor that becomes readable (read it empty, it does not block) whenever
+  // the host side of an address space may have ended by itself. Then an apply() without operations
+  // tells of each. Without it, a loss is noticed when a thread of the guest process next runs.
+  // Stays empty where the platform has nothing that could end.
+  UniqueFd* losses = nullptr;
 };
 
 // Called in the process that will be the Sentry, on its main thread and before it has others: after

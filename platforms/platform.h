@@ -70,7 +70,8 @@ class AddressSpace {
   // withdrew, attested by something the guest cannot forge, so backing pages may be reused.
   // kMap replaces what was there. kUnmap and kProtect skip holes. Errors: ENOMEM (host limits),
   // EACCES or EPERM (the host refuses PROT_EXEC of this file), ENODEV, ESRCH (the address space
-  // is lost). After an error the operations from the failed one on were not applied.
+  // is lost). After an error the operations from the failed one on were not applied. Without
+  // operations it only asks whether the address space is lost.
   virtual Result<void> apply(std::span<const Op> ops) = 0;
 };
 

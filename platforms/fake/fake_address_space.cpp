@@ -45,6 +45,7 @@ FakeAddressSpace::FakeAddressSpace() = default;
 FakeAddressSpace::~FakeAddressSpace() = default;
 
 Result<void> FakeAddressSpace::apply(std::span<const Op> ops) {
+  if (lost()) return Errno::kSrch;
   Lock lock(mutex_);
   for (const Op& op : ops) {
     switch (op.kind) {

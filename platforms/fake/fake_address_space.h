@@ -1,4 +1,5 @@
 #pragma once
+#include <atomic>
 #include <functional>
 #include <map>
 #include <optional>
@@ -18,6 +19,9 @@ class FakeAddressSpace final : public AddressSpace {
   ~FakeAddressSpace() override;
 
   Result<void> apply(std::span<const Op> ops) override;
+  // The host side dies: from now on apply() and every run() are lost. Any thread.
+  void lose() { lost_.store(true); }
+  bool lost() const { return lost_.load(); }
 
   struct Miss {
     uint64_t addr;
@@ -44,6 +48,7 @@ class FakeAddressSpace final : public AddressSpace {
   // Makes `addr` a border between pieces.
   void split(uint64_t addr) REQUIRES(mutex_);
 
+  std::atomic<bool> lost_{false};
   Mutex mutex_{Rank::kAddressSpace};
   std::map<uint64_t, Piece> pieces_ GUARDED_BY(mutex_);
 };

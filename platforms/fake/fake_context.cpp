@@ -22,7 +22,7 @@ Stop FakeContext::run(AddressSpace& address_space, CpuState& cpu) {
   space_ = static_cast<FakeAddressSpace*>(&address_space);
   {
     Lock lock(mutex_);
-    if (lost_) return {.why = Why::kLost};
+    if (lost_ || space_->lost()) return {.why = Why::kLost};
     if (std::exchange(latched_, false)) return {.why = Why::kInterrupted};
   }
   write_back(cpu);

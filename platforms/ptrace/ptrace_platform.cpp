@@ -1,6 +1,7 @@
 #include "platforms/ptrace/ptrace_platform.h"
 
 #include <fcntl.h>
+#include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -36,7 +37,7 @@ void silence_child_stops() {
 constexpr HostSyscall kHostSyscalls[] = {
     {SYS_ptrace, "ptrace: all control of stub threads"},
     {SYS_wait4, "ptrace: stops and ends of stubs"},
-    {SYS_waitid, "stub seed: is it alive"},
+    {SYS_waitid, "stub seed, ptrace: is it alive"},
     {SYS_tgkill, "ptrace: Context::interrupt"},
     {SYS_process_vm_readv, "ptrace: is the leader of a stub alive"},
     {SYS_sched_yield, "ptrace: short waits for a leader"},
@@ -62,6 +63,15 @@ std::unique_ptr<PtracePlatform> PtracePlatform::create(int memory_file, StubErro
       new PtracePlatform(std::move(seed), memory_file, lowest_user_address()));
   if (!platform->prove(error)) return nullptr;
   return platform;
+}
+
+Result<UniqueFd> PtracePlatform::watch_losses() {
+  sigset_t child;
+  sigemptyset(&child);
+  sigaddset(&child, SIGCHLD);
+  // Blocked, it stays pending for the descriptor although its default is to be ignored.
+  ::pthread_sigmask(SIG_BLOCK, &child, nullptr);
+  return own_fd(::signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK));
 }
 
 bool PtracePlatform::prove(StubError& error) {

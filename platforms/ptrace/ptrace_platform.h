@@ -15,6 +15,11 @@ class PtracePlatform final : public Platform {
   // platform::Options. Null with `error` filled when the host does not let us.
   static std::unique_ptr<PtracePlatform> create(int memory_file, StubError& error);
 
+  // Options::losses: the host sends SIGCHLD when a traced thread ends, which few do in ordinary
+  // life. Blocks that signal in the calling thread and all that it makes from now on, which must
+  // be all of the process.
+  static Result<UniqueFd> watch_losses();
+
   std::string_view name() const override { return "ptrace"; }
   Range user_addresses() const override;
   Result<std::unique_ptr<AddressSpace>> new_address_space(AddressSpace* like) override;

@@ -51,8 +51,14 @@ Result<StubThread*> StubProcess::executor(std::optional<StubThread>& leader) {
   return &*leader;
 }
 
+// Any one thread tells: none ends alone while it is attached.
+bool StubProcess::lost() {
+  Lock lock(mutex_);
+  return !attached_.empty() && attached_.begin()->second->ended();
+}
+
 Result<void> StubProcess::apply(std::span<const Op> ops) {
-  if (ops.empty()) return {};
+  if (ops.empty()) return lost() ? Errno::kSrch : Errno::kOk;
   // Before the lock: the files stay open in the stubs' table until the end of this function.
   std::vector<FileTable::Use> files;
   Lock lock(mutex_);

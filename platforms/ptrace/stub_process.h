@@ -60,6 +60,9 @@ class StubProcess final : public RefCounted {
   Result<std::unique_ptr<StubThread>> attach();
   void detach(std::unique_ptr<StubThread> thread);
 
+  // Whether it ended by itself while threads are attached. They do not end all at once, but each
+  // end is told of (PtracePlatform::watch_losses): asked after the last one, it says yes.
+  bool lost();
   void kill();
   pid_t leader() const { return leader_; }
 

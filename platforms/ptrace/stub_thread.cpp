@@ -93,6 +93,14 @@ Result<int> StubThread::wait_for_leader() {
   }
 }
 
+bool StubThread::ended() const {
+  siginfo_t info{};
+  // ECHILD: its tracer has reaped it. WNOWAIT: otherwise that is left to do.
+  return ::waitid(P_PID, static_cast<id_t>(thread_), &info, WEXITED | WNOHANG | WNOWAIT | __WALL) !=
+             0 ||
+         info.si_pid == thread_;
+}
+
 void StubThread::reap() {
   // A dead leader is reaped with its process.
   if (thread_ == process_) dead_ = dead_ || traced_;

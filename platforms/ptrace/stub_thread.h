@@ -17,8 +17,9 @@ namespace boxrun::platform {
 inline constexpr int kDoorbell = SIGSTKFLT;
 
 // One thread of a stub process, traced by the calling host thread from seize() to release() or its
-// death; every method but the constructor is for that host thread only. Stopped whenever no method
-// runs. Methods that find the thread dead return ESRCH and dead() is true from then on.
+// death; every method but the constructor and ended() is for that host thread only. Stopped
+// whenever no method runs. Methods that find the thread dead return ESRCH and dead() is true from
+// then on.
 class StubThread {
  public:
   StubThread(const StubLayout& layout, pid_t process, pid_t thread)
@@ -31,6 +32,8 @@ class StubThread {
   pid_t process() const { return process_; }
   pid_t thread() const { return thread_; }
   bool dead() const { return dead_; }
+  // Whether the thread has ended, noticed or not. Any host thread.
+  bool ended() const;
 
   // Begins to trace the thread and stops it where it is. EPERM: the host forbids it.
   Result<void> seize();

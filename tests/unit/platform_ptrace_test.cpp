@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/seccomp.h>
+#include <poll.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -254,6 +255,44 @@ TEST_CASE("a stub that is killed is lost at once, wherever its threads are") {
     t.start(guest_syscall);
     CHECK(t.run().why == Why::kSyscall);
   });
+}
+
+TEST_CASE("a stub that is killed while its threads are stopped is told of") {
+  sigset_t before;
+  ::pthread_sigmask(SIG_SETMASK, nullptr, &before);
+  on_ptrace([](Machine& m) {
+    const UniqueFd losses = PtracePlatform::watch_losses().take();
+    const auto readable = [&losses](int timeout_ms) {
+      pollfd wait{losses.get(), POLLIN, 0};
+      return ::poll(&wait, 1, timeout_ms) == 1;
+    };
+    GuestThread t(*m.platform, m.add_program());
+    t.start(guest_syscall);
+    REQUIRE(t.run().why == Why::kSyscall);
+    const auto other = m.platform->new_address_space(m.space.get()).take();
+    std::thread([&] {
+      GuestThread u(*m.platform, *other);
+      u.start(guest_syscall);
+      CHECK(u.run().why == Why::kSyscall);
+      // Neither system calls nor the end of other threads and processes make it readable.
+      for (uint64_t i = 0; i < 100; i++) CHECK(u.run_with(i).why == Why::kSyscall);
+      std::thread([&] {
+        const auto third = m.platform->new_address_space(nullptr).take();
+        CHECK(map_program(*third, m.memory).ok());
+        GuestThread v(*m.platform, *third);
+        v.start(guest_syscall);
+        CHECK(v.run().why == Why::kSyscall);
+      }).join();
+      CHECK_FALSE(readable(0));
+      CHECK(m.space->apply({}).ok());
+      ::kill(leader_of(*m.space), SIGKILL);
+      CHECK(readable(10'000));
+      CHECK(m.space->apply({}).error() == Errno::kSrch);
+      CHECK(other->apply({}).ok());
+    }).join();
+    CHECK(t.run_with(0).why == Why::kLost);
+  });
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 TEST_CASE("a leader that is killed during foreign work is noticed") {
