@@ -151,6 +151,25 @@ void Kernel::disown(ThreadGroup& process) {
   process.links(tree).disowned = true;
 }
 
+void Kernel::end_lost_processes() {
+  std::vector<Ref<Task>> tasks;
+  {
+    TreeLock tree(tree_);
+    for (ThreadGroup* group : pids_->groups(tree)) {
+      const auto& of_group = group->links(tree).tasks;
+      tasks.insert(tasks.end(), of_group.begin(), of_group.end());
+    }
+  }
+  const ThreadGroup* seen = nullptr;
+  for (const Ref<Task>& task : tasks) {
+    if (&task->group() == seen) continue;
+    const Ref<mm::MemoryManager> mm = task->resources().mm;
+    if (!mm) continue;  // it has exited; another of its process may not have
+    seen = &task->group();
+    if (!mm->address_space().apply({}).ok()) task->end_lost();
+  }
+}
+
 void Kernel::shutdown() {
   {
     Lock lock(threads_mutex_);

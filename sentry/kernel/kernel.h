@@ -38,7 +38,8 @@ class SyscallDispatcher {
   virtual void foreign_call(Task& task, platform::Arch arch, uint64_t number) = 0;
 };
 
-// What whoever started the sandbox wants to hear. Called on task threads, no lock held.
+// What whoever started the sandbox wants to hear. Called on task threads, and in
+// end_lost_processes(); no lock held.
 class KernelEvents {
  public:
   virtual ~KernelEvents() = default;
@@ -97,6 +98,9 @@ class Kernel {
   void terminal_signal(ThreadGroup& process, vfs::Terminal* terminal, int signo);
   // Nobody outside continues `process` when it stops: its group counts as orphaned from now on.
   void disown(ThreadGroup& process);
+  // After platform::Options::losses: kills processes whose address space is lost, wherever their
+  // tasks wait.
+  void end_lost_processes();
   // Kills every process; returns when no task is left. No process can be made afterwards.
   void shutdown();
 

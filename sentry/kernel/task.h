@@ -101,6 +101,8 @@ class Task final : public RefCounted {
   // its process, when the current system call returns.
   void exit(int code);
   void exit_group(int code);
+  // The host side of its process is gone: ends the process, and says so once. Any thread, no lock.
+  void end_lost();
   // Whether there is a signal, stop or exit to handle before the guest goes on.
   bool work_pending();
   // execve(2). On success registers are those of the new program.

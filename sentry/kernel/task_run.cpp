@@ -136,10 +136,17 @@ void Task::handle(const platform::Stop& stop) {
     case platform::Why::kInterrupted:
       return;
     case platform::Why::kLost:
-      kernel_.events().killed(*this, "its host process is gone");
-      group().exit_all(SIGKILL);
-      return;
+      return end_lost();
   }
+}
+
+void Task::end_lost() {
+  {
+    SignalLock lock(group());
+    if (group().signals(lock).exiting) return;
+    group().exit_all(lock, SIGKILL);
+  }
+  kernel_.events().killed(*this, "its host process is gone");
 }
 
 void Task::handle_syscall(const platform::Stop& stop) {

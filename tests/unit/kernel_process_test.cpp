@@ -3,6 +3,7 @@
 
 #include <atomic>
 
+#include "platforms/fake/fake_address_space.h"
 #include "sentry/kernel/clone.h"
 #include "sentry/kernel/wait_child.h"
 #include "tests/unit/kernel_harness.h"
@@ -219,6 +220,35 @@ TEST_CASE("a lost stub kills its process and says so") {
   });
   CHECK(WIFSIGNALED(status));
   CHECK(WTERMSIG(status) == SIGKILL);
+  CHECK(k.killed().size() == 1);
+}
+
+TEST_CASE("a stub that is lost while its task waits kills that process at once, and no other") {
+  TestKernel k;
+  std::atomic<platform::FakeAddressSpace*> of_child{nullptr};
+  std::atomic<int> child_pid{0};
+  const auto process = k.start([&](FakeGuest& guest) {
+    const int64_t child = fork(guest, [&](FakeGuest& sleeper) {
+      call(sleeper, [&](Task& task) -> Result<uint64_t> {
+        child_pid = task.tid();
+        of_child = &static_cast<platform::FakeAddressSpace&>(task.mm().address_space());
+        return 0;
+      });
+      pause(sleeper);
+    });
+    int status = 0;
+    if (wait4(guest, static_cast<pid_t>(child), &status) != child) return 1;
+    return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL ? 7 : 2;
+  });
+  REQUIRE(eventually([&] { return of_child.load() != nullptr; }));
+  const Ref<Task> child = k.kernel->find_task(child_pid);
+  REQUIRE(child);
+  REQUIRE(eventually([&] { return child->state_letter() == 'S'; }));
+  k.kernel->end_lost_processes();
+  CHECK(k.killed().empty());
+  of_child.load()->lose();
+  k.kernel->end_lost_processes();
+  CHECK(WEXITSTATUS(k.wait(*process)) == 7);
   CHECK(k.killed().size() == 1);
 }
 
