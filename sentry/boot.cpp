@@ -4,6 +4,7 @@
 #include <linux/capability.h>
 #include <linux/magic.h>
 #include <malloc.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -97,6 +98,7 @@ class Sandbox final : public kernel::KernelEvents {
   Result<Ref<vfs::FdTable>> adopt_streams(const Ref<Credentials>& cred);
   void watch_cpu_time();
   void finish(const kernel::Kernel::Exit& exit);
+  void wait_for_control();
   void obey(const ControlMessage& message);
   void tell(const ControlMessage& message) {
     static_cast<void>(send_control(spec_.control_socket.get(), message));
@@ -345,6 +347,25 @@ void Sandbox::watch_cpu_time() {
   });
 }
 
+// Returns when the control socket can be read; meanwhile looks after lost address spaces.
+void Sandbox::wait_for_control() {
+  pollfd control{spec_.control_socket.get(), POLLIN, 0};
+  pollfd losses{spec_.losses.get(), POLLIN, 0};
+  while (control.revents == 0) {
+    std::array<pollfd, 2> waits{control, losses};
+    if (poll(waits.data(), waits.size(), -1) < 0) {
+      if (errno == EINTR) continue;
+      return;
+    }
+    control.revents = waits[0].revents;
+    if (waits[1].revents == 0) continue;
+    // Emptied before looking: what ends from now on makes it readable again.
+    std::array<std::byte, 512> notices;
+    (void)!read(losses.fd, notices.data(), notices.size());
+    kernel_->end_lost_processes();
+  }
+}
+
 void Sandbox::serve() {
   if (!process_) return;
   watch_cpu_time();
@@ -354,6 +375,7 @@ void Sandbox::serve() {
     shutdown(control, SHUT_RD);  // ends the loop below
   });
   for (;;) {
+    wait_for_control();
     const auto message = receive_control(control);
     if (!message.ok()) break;
     obey(*message);

@@ -27,9 +27,9 @@ namespace boxrun::sentry {
 struct BootMount {
   enum class Mode : uint8_t { kReadOnly, kReadWrite, kOverlay };
   enum class Cache : uint8_t { kExclusive, kShared };
-  std::string source;       // for /proc/mounts
-  std::string target;       // absolute guest path
-  uint32_t gofer_mount = 0; // the Gofer's index of the mount
+  std::string source;        // for /proc/mounts
+  std::string target;        // absolute guest path
+  uint32_t gofer_mount = 0;  // the Gofer's index of the mount
   Mode mode = Mode::kReadOnly;
   Cache cache = Cache::kExclusive;
   bool is_directory = true;
@@ -63,7 +63,7 @@ struct BootSyscallRule {
   std::string pattern;  // a name, a glob or an @group; "*" is the default
   Action action = Action::kErrno;
   Errno error = Errno::kPerm;
-  std::string origin;   // "default.toml:21", for the report
+  std::string origin;  // "default.toml:21", for the report
 };
 
 // The caller's standard streams, looked at before the Sentry can open nothing any more.
@@ -100,16 +100,17 @@ struct BootSpec {
   std::vector<BootSyscallRule> syscall_rules;
   bool loopback = true;
 
-  UniqueFd trace_sink;        // none: no tracing
-  std::string trace_group;    // empty: every system call
+  UniqueFd trace_sink;      // none: no tracing
+  std::string trace_group;  // empty: every system call
 
   mm::MemoryFile::Backing memory;
   std::unique_ptr<platform::Platform> platform;
+  UniqueFd losses;  // platform::Options::losses
   std::vector<UniqueFd> gofer_channels;
-  size_t kept_files = 256;    // host files that nobody has open, kept for whoever opens them again
-  UniqueFd report_socket;     // report::Message packets, Sentry -> monitor
-  UniqueFd control_socket;    // ControlMessage packets, both ways
-  HostStreams streams;        // what the guest gets as 0, 1 and 2
+  size_t kept_files = 256;  // host files that nobody has open, kept for whoever opens them again
+  UniqueFd report_socket;   // report::Message packets, Sentry -> monitor
+  UniqueFd control_socket;  // ControlMessage packets, both ways
+  HostStreams streams;      // what the guest gets as 0, 1 and 2
 };
 
 // Checks what can be wrong with a spec before anything is forked or sealed: an unknown system call

@@ -158,8 +158,9 @@ MaybeFailure prepare_sentry(const RunSpec& spec, const std::array<bool, 3>& open
     return Failure{"become a child subreaper", "sentry", done.error(), ""};
   }
   Failure failure;
-  boot.platform =
-      platform::create({.kind = spec.platform, .memory_file = boot.memory.file.get()}, failure);
+  boot.platform = platform::create(
+      {.kind = spec.platform, .memory_file = boot.memory.file.get(), .losses = &boot.losses},
+      failure);
   if (boot.platform == nullptr) return failure;
 
   const std::vector<host::FilterRow> rows = rows_of_platform(*boot.platform);

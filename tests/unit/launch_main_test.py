@@ -53,7 +53,7 @@ class Run:
     def end(self):
         """(status, stderr). Its standard input stays open until it has ended by itself."""
         self.process.wait(timeout=BOUND)
-        _, errors = self.process.communicate(timeout=BOUND)
+        self.output, errors = self.process.communicate(timeout=BOUND)
         return self.process.returncode, errors
 
     def signal(self, number):
@@ -89,6 +89,14 @@ def busiest(pids):
         return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11])
 
     return max(pids, key=ticks)
+
+
+def newest_guest(pids):
+    """The stub made last of those that a guest runs in: it has a thread besides the parked one."""
+    def age(pid):
+        return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]), pid
+
+    return max((pid for pid in pids if len(os.listdir(f"/proc/{pid}/task")) > 1), key=age)
 
 
 def descendants(pid):
@@ -230,6 +238,26 @@ class Deaths(unittest.TestCase):
         status, errors = self.kill_one("stub", VIOLATE_AND_SPIN)
         self.assertEqual(status, 137)
         self.assertIn("/etc/shadow", errors)
+
+    def kill_newest(self, *words):
+        """(status, output): of a run whose youngest process loses its stub."""
+        with Run(*words) as run:
+            run.up()
+            time.sleep(0.2)  # until it sleeps
+            members = family(run.process.pid)
+            os.kill(newest_guest(members["stubs"]), signal.SIGKILL)
+            status, _ = run.end()
+            self.assertTrue(all_gone([members["gofer"], members["sentry"], *members["stubs"]]))
+            return status, run.output
+
+    def test_a_stub_killed_while_the_target_waits(self):
+        for wait in ("exec sleep 1000", "read x", "exec cat"):
+            with self.subTest(wait=wait):
+                self.assertEqual(self.kill_newest("sh", "-c", f"echo up; {wait}")[0], 137)
+
+    def test_a_stub_of_one_process_is_not_the_others(self):
+        script = "sh -c 'echo up; exec sleep 1000' & wait $!; echo child $?; sh -c 'exit 3'"
+        self.assertEqual(self.kill_newest("sh", "-c", script), (3, "child 137\n"))
 
     def test_a_killed_monitor(self):
         with Run("sh", "-c", WAIT) as run:
