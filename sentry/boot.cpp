@@ -93,7 +93,7 @@ class Sandbox final : public kernel::KernelEvents {
   MaybeFailure make_kernel();
   MaybeFailure mount_proc();
   Ref<vfs::Mount> memfd_mount();
-  Ref<net::UnixSystem> unix_sockets();
+  Ref<vfs::Mount> sockfs_mount();
   MaybeFailure make_process();
   Result<Ref<vfs::FdTable>> adopt_streams(const Ref<Credentials>& cred);
   void watch_cpu_time();
@@ -172,9 +172,8 @@ Ref<vfs::Mount> Sandbox::memfd_mount() {
   return vfs::Mount::create(std::move(mount));
 }
 
-Ref<net::UnixSystem> Sandbox::unix_sockets() {
-  return make_ref<net::UnixSystem>(
-      vfs::AnonymousFileSystem::create("sockfs", devices_.allocate(), SOCKFS_MAGIC, *clock_));
+Ref<vfs::Mount> Sandbox::sockfs_mount() {
+  return vfs::AnonymousFileSystem::create("sockfs", devices_.allocate(), SOCKFS_MAGIC, *clock_);
 }
 
 MaybeFailure Sandbox::make_kernel() {
@@ -188,9 +187,11 @@ MaybeFailure Sandbox::make_kernel() {
     tracer_ = std::make_unique<trace::Tracer>(std::move(spec_.trace_sink),
                                               syscalls::groups_named(spec_.trace_group));
   }
+  const Ref<vfs::Mount> sockfs = sockfs_mount();
   dispatcher_ = std::make_unique<syscalls::Dispatcher>(
       syscalls::Services{*special_files_, lock_waits_, special_files_->pipes(), memfd_mount(),
-                         unix_sockets(), policy_, *violations_, limits_.get(), tracer_.get()});
+                         make_ref<net::UnixSystem>(sockfs), make_ref<net::InetSystem>(sockfs),
+                         policy_, *violations_, limits_.get(), tracer_.get()});
   loader_ = std::make_unique<loader::ProgramLoader>(*vdso_);
   kernel::KernelConfig config{*spec_.platform, *memory_, *dispatcher_, *loader_,
                               *this,           *clock_,  tree_.mounts};

@@ -37,7 +37,6 @@ vfs::OpenRequest Socket::open_request(const Ref<vfs::Mount>& mount, int flags,
   return {O_RDWR | (flags & O_NONBLOCK), std::move(path), std::move(credentials)};
 }
 
-Result<ucred> Socket::peer_identity() { return Errno::kNoProtoOpt; }
 Result<void> Socket::set_family_option(int, int, std::span<const std::byte>) {
   return Errno::kOpNotSupp;
 }
@@ -71,7 +70,7 @@ Result<std::vector<std::byte>> Socket::socket_option(int option) {
     case SO_ERROR:
       return option_bytes(static_cast<int>(take_error()));
     case SO_PEERCRED: {
-      const ucred peer = TRY(peer_identity());
+      const ucred peer = peer_identity();
       const auto bytes = bytes_of(peer);
       return std::vector<std::byte>(bytes.begin(), bytes.end());
     }

@@ -28,6 +28,9 @@ inline constexpr size_t kMaxAddress = sizeof(sockaddr_storage);
 // AF_UNSPEC for what is too short to have a family.
 int family_of(const Address& address);
 
+// What SO_PEERCRED tells where there is no peer.
+inline constexpr ucred kNobody{0, static_cast<uid_t>(-1), static_cast<gid_t>(-1)};
+
 // Something of the network that the profile withholds.
 struct Denial {
   enum class Kind : uint8_t { kConnect, kBind } kind;
@@ -127,9 +130,9 @@ class Socket : public vfs::FileDescription {
                                        Ref<Credentials> credentials);
 
   // --- options that need the family
-  virtual bool listening() = 0;           // SO_ACCEPTCONN
-  virtual Result<ucred> peer_identity();  // SO_PEERCRED: ENOPROTOOPT
-  virtual void options_changed() {}       // of SOL_SOCKET
+  virtual bool listening() = 0;                      // SO_ACCEPTCONN
+  virtual ucred peer_identity() { return kNobody; }  // SO_PEERCRED
+  virtual void options_changed() {}                  // of SOL_SOCKET
   virtual Result<void> set_family_option(int level, int option, std::span<const std::byte> value);
   virtual Result<std::vector<std::byte>> family_option(int level, int option);
 

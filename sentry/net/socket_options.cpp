@@ -17,7 +17,7 @@ constexpr int kMinReceiveBuffer = 2304;
 constexpr int kMaxUnprivilegedPriority = 6;
 
 // Options that are on or off. None of them changes what happens inside one sandbox but
-// SO_PASSCRED; programs set them and expect to read them back.
+// SO_PASSCRED, SO_REUSEADDR and SO_REUSEPORT; programs set them and expect to read them back.
 constexpr int kFlags[] = {SO_REUSEADDR, SO_DONTROUTE, SO_BROADCAST, SO_KEEPALIVE, SO_OOBINLINE,
                           SO_NO_CHECK,  SO_REUSEPORT, SO_PASSCRED,  SO_TIMESTAMP, SO_TIMESTAMPNS};
 
@@ -58,6 +58,11 @@ std::optional<Nanos> SocketOptions::timeout(const std::atomic<Nanos>& value) {
   const Nanos now = value.load(std::memory_order_relaxed);
   if (now == kForever) return std::nullopt;
   return now;
+}
+
+void SocketOptions::set_buffers(int send, int receive) {
+  send_buffer_.store(send, std::memory_order_relaxed);
+  receive_buffer_.store(receive, std::memory_order_relaxed);
 }
 
 void SocketOptions::inherit(const SocketOptions& listener) {

@@ -25,6 +25,11 @@ class SocketOptions {
   Result<void> set(const Credentials& who, int option, std::span<const std::byte> value);
   Result<std::vector<std::byte>> get(int option) const;
 
+  // What new sockets of a family have, in bytes.
+  void set_buffers(int send, int receive);
+
+  bool reuse_address() const { return flag(SO_REUSEADDR); }
+  bool reuse_port() const { return flag(SO_REUSEPORT); }
   bool pass_credentials() const { return flag(SO_PASSCRED); }
   int send_buffer() const { return send_buffer_.load(std::memory_order_relaxed); }
   int low_water() const { return low_water_.load(std::memory_order_relaxed); }

@@ -17,8 +17,6 @@
 
 namespace boxrun::net {
 
-inline constexpr ucred kNobody{0, static_cast<uid_t>(-1), static_cast<gid_t>(-1)};
-
 // What other sockets know of an AF_UNIX socket (struct unix_sock): its receive queue, its peer, who
 // waits for it. It exists before accept(2) has made a socket of it, and after close(2) while a peer
 // or a message refers to it.

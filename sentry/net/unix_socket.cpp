@@ -96,7 +96,7 @@ class UnixSocket final : public Socket {
     return name.empty() ? unnamed() : name;
   }
   bool listening() override { return endpoint_->listening(); }
-  Result<ucred> peer_identity() override { return endpoint_->peer_identity(); }
+  ucred peer_identity() override { return endpoint_->peer_identity(); }
   void options_changed() override {
     endpoint_->set_pass_credentials(options().pass_credentials());
     endpoint_->set_send_buffer(options().send_buffer());

@@ -4,6 +4,7 @@
 
 #include "sentry/fs/pipe.h"
 #include "sentry/kernel/kernel.h"
+#include "sentry/net/inet_system.h"
 #include "sentry/net/unix_system.h"
 #include "sentry/syscalls/table.h"
 #include "sentry/vfs/caller.h"
@@ -27,6 +28,7 @@ struct Services {
   const fs::PipeSystem& pipes;
   Ref<vfs::Mount> memfd_mount;  // of a TmpFs that is in no namespace
   Ref<net::UnixSystem> unix_sockets;
+  Ref<net::InetSystem> inet_sockets;
   const policy::Policy& policy;
   policy::ViolationLog& violations;
   policy::LimitWatch* limits = nullptr;  // null: no limits to report

@@ -8,6 +8,7 @@
 
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/thread_group.h"
+#include "sentry/net/inet_socket.h"
 #include "sentry/net/unix_socket.h"
 #include "sentry/syscalls/dispatcher.h"
 
@@ -27,6 +28,20 @@ Result<int> check_kind(int domain, int type) {
   if (domain < 0 || domain > kMaxFamily) return Errno::kAfNoSupport;
   if ((type & kTypeMask) > kMaxType) return Errno::kInval;
   return type & kTypeMask;
+}
+
+Result<Ref<net::Socket>> create_socket(Task& task, int domain, int type, int protocol, int flags) {
+  const auto& services = services_of(task);
+  switch (domain) {
+    case AF_UNIX:
+      return net::create_unix_socket(services.unix_sockets, type, protocol, flags, task.cred_ref());
+    case AF_INET:
+    case AF_INET6:
+      return net::create_inet_socket(services.inet_sockets, domain, type, protocol, flags,
+                                     task.cred_ref());
+    default:
+      return Errno::kAfNoSupport;
+  }
 }
 
 }  // namespace
@@ -73,16 +88,17 @@ Result<void> copy_out_address(Task& task, const net::Address& address, UserOut<B
 Result<uint64_t> sys_socket(Task& task, Int domain, Int type, Int protocol) {
   const int kind = TRY(check_kind(domain.value, type.value));
   const int flags = type.value & kTypeFlags;
-  if (domain.value != AF_UNIX) return Errno::kAfNoSupport;
-  auto socket = TRY(net::create_unix_socket(services_of(task).unix_sockets, kind, protocol.value,
-                                            flags, task.cred_ref()));
+  auto socket = TRY(create_socket(task, domain.value, kind, protocol.value, flags));
   return install(task, std::move(socket), flags);
 }
 
 Result<uint64_t> sys_socketpair(Task& task, Int domain, Int type, Int protocol,
                                 UserOut<std::array<int, 2>> fds) {
   const int kind = TRY(check_kind(domain.value, type.value));
-  if (domain.value != AF_UNIX) return Errno::kAfNoSupport;
+  if (domain.value != AF_UNIX) {
+    TRY(create_socket(task, domain.value, kind, protocol.value, 0));
+    return Errno::kOpNotSupp;
+  }
   SocketCaller caller(task);
   const net::SocketCaller& who = caller;
   auto pair = TRY(net::create_unix_pair(services_of(task).unix_sockets, kind, protocol.value,

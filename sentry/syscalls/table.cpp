@@ -310,7 +310,7 @@ constexpr Syscall kRows[] = {
     SYSCALL(epoll_create1, kPoll, kFull, ""),
     SYSCALL(epoll_pwait2, kPoll, kFull, ""),
     // Socket
-    SYSCALL(socket, kSocket, kPartial, "AF_UNIX only"),
+    SYSCALL(socket, kSocket, kPartial, "AF_UNIX; AF_INET and AF_INET6 without loopback"),
     SYSCALL(connect, kSocket, kFull, ""),
     SYSCALL(accept, kSocket, kFull, ""),
     SYSCALL(sendto, kSocket, kFull, ""),

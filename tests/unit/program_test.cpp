@@ -66,7 +66,7 @@ struct Machine {
   vfs::LockWaits lock_waits;
   fs::PipeSystem pipes;
   Ref<vfs::Mount> memfds;
-  Ref<net::UnixSystem> sockets;
+  Ref<vfs::Mount> sockfs;
   Quiet events;
   std::unique_ptr<trace::Tracer> tracer;
   std::unique_ptr<syscalls::Dispatcher> dispatcher;
@@ -89,11 +89,11 @@ struct Machine {
     }
     pipes = {vfs::AnonymousFileSystem::create("pipefs", 7, 0, *clock),
              make_ref<fs::SpaceQuota>(fs::kPipeQuota)};
-    sockets = make_ref<net::UnixSystem>(
-        vfs::AnonymousFileSystem::create("sockfs", 8, 0, *clock));
+    sockfs = vfs::AnonymousFileSystem::create("sockfs", 8, 0, *clock);
     memfds = vfs::Mount::create({.file_system = fs::TmpFs::create({.device = 6}, *memory, *clock)});
     dispatcher = std::make_unique<syscalls::Dispatcher>(syscalls::Services{
-        devices, lock_waits, pipes, memfds, sockets, policy, *violations, nullptr, tracer.get()});
+        devices, lock_waits, pipes, memfds, make_ref<net::UnixSystem>(sockfs),
+        make_ref<net::InetSystem>(sockfs), policy, *violations, nullptr, tracer.get()});
     loader = std::make_unique<loader::ProgramLoader>(*vdso);
     auto tmp = fs::TmpFs::create({.device = 5, .root_mode = 0755}, *memory, *clock);
     mounts = vfs::MountNamespace::create(vfs::Mount::create({.file_system = std::move(tmp)}));
