@@ -4,9 +4,11 @@
 Registered three times, as launch_main_test.py is.
 """
 
+import errno
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 import tempfile
@@ -100,6 +102,41 @@ class Syscalls(Reports):
         self.check(self.the_one(done, "syscall.unimplemented"), errno="ENOSYS", allow=None)
 
 
+CONNECT = "import socket, sys\ntry: socket.socket(int(sys.argv[1]), {}).{}\nexcept OSError as error: print(error.errno)"
+LATER = "not in this version"
+
+
+class Network(Reports):
+    def attempt(self, kind, call, family, script="python3 -c \"$0\" $1; :"):
+        return Done("sh", "-c", script, CONNECT.format(f"socket.{kind}", call), str(int(family)))
+
+    def test_a_connection_to_an_outside_address(self):
+        done = self.attempt("SOCK_STREAM", "connect(('203.0.113.9', 443))", socket.AF_INET)
+        self.assertEqual(done.output, f"{errno.ENETUNREACH}\n")
+        record = self.the_one(done, "net.connect", "203.0.113.9:443")
+        option = "--net allow --allow-host 203.0.113.9:443"
+        self.check(record, syscall="connect", errno="ENETUNREACH", severity="high", command="python3", allow=option, allow_caveat=LATER)
+        self.assertEqual([process["command"] for process in record["chain"]][0], "sh")
+        self.assertRegex(done.text, r"(?m)^  HIGH  net\.connect +203\.0\.113\.9:443 +connect -> ENETUNREACH +python3\[\d+\] < sh\[2\]$")
+        self.assertIn(f"allow with: {option}  ({LATER})\n", done.text)
+
+    def test_a_datagram_to_an_outside_address(self):
+        done = self.attempt("SOCK_DGRAM", "sendto(b'x', ('2001:db8::1', 53))", socket.AF_INET6)
+        self.assertEqual(done.output, f"{errno.ENETUNREACH}\n")
+        record = self.the_one(done, "net.connect", "[2001:db8::1]:53")
+        self.check(record, syscall="sendto", errno="ENETUNREACH", command="python3", allow="--net allow --allow-host '[2001:db8::1]:53'")
+
+    def test_repetitions_are_counted(self):
+        script = "for i in 1 2 3; do python3 -c \"$0\" $1; done"
+        done = self.attempt("SOCK_STREAM", "connect(('203.0.113.9', 443))", socket.AF_INET, script)
+        self.assertEqual(self.the_one(done, "net.connect")["count"], 3)
+
+    def test_this_host_is_not_outside(self):
+        for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+            done = self.attempt("SOCK_STREAM", f"connect(('{host}', 80))", family)
+            self.assertEqual((done.output, done.violations), (f"{errno.ENETUNREACH}\n", []))
+
+
 # limit, option, what to run, status, errno or None where it kills, the option that raises it
 OPEN_MANY = "import os\nwhile True: os.open('/', os.O_RDONLY)"
 FORK_MANY = "import os, signal\nwhile True:\n  if os.fork() == 0: signal.pause()"
@@ -171,8 +208,10 @@ class Hello(Reports):
         self.assertEqual(done.status, 0, done.text)
         self.assertEqual(done.output.splitlines()[:3], native.stdout.splitlines()[:3])
         self.assertIn("read /etc/shadow: ENOENT", done.output)
+        self.assertIn("connect to 203.0.113.9:443: ENETUNREACH", done.output)
         self.assertIn("call bpf(2): EPERM", done.output)
         self.check(self.the_one(done, "file.read"), target="/etc/shadow", detail="hidden", command="python3")
+        self.check(self.the_one(done, "net.connect"), target="203.0.113.9:443", syscall="connect", errno="ENETUNREACH", command="python3")
         self.check(self.the_one(done, "syscall.deny"), syscall="bpf", errno="EPERM", command="python3")
 
 
