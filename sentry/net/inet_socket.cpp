@@ -17,13 +17,13 @@
 namespace boxrun::net {
 namespace {
 
-constexpr int kMaxProtocol = 262;                             // IPPROTO_MPTCP
-constexpr uint16_t kFirstUnprivilegedPort = 1024;             // net.ipv4.ip_unprivileged_port_start
-constexpr int kTcpSendBuffer = 16384;                         // net.ipv4.tcp_wmem, bytes
-constexpr int kTcpReceiveBuffer = 131072;                     // net.ipv4.tcp_rmem, bytes
-constexpr size_t kMaxDatagram = 65535;                        // bytes, headers included
-constexpr Events kUdpWritable = kWritable | EPOLLWRBAND;      // datagram_poll
-constexpr uint8_t kNoReceive = 1, kNoSend = 2, kNothing = 3;  // as in struct sock
+constexpr int kMaxProtocol = 262;                         // IPPROTO_MPTCP
+constexpr uint16_t kFirstUnprivilegedPort = 1024;         // net.ipv4.ip_unprivileged_port_start
+constexpr int kTcpSendBuffer = 16384;                     // net.ipv4.tcp_wmem, bytes
+constexpr int kTcpReceiveBuffer = 131072;                 // net.ipv4.tcp_rmem, bytes
+constexpr size_t kMaxDatagram = 65535;                    // bytes, headers included
+constexpr Events kUdpWritable = kWritable | EPOLLWRBAND;  // datagram_poll
+constexpr uint8_t kNoReceive = 1, kNoSend = 2;            // as in struct sock
 
 class InetSocket final : public Socket {
  public:
@@ -280,7 +280,7 @@ Events InetSocket::ready() {
   if (use_.listening) return 0;
   Events events = stream() ? kWritable | kHangup : kUdpWritable;
   if ((shutdown_ & kNoReceive) != 0) events |= kReadable | kReadHangup;
-  if (shutdown_ == kNothing) events |= kHangup;
+  if (shutdown_ == (kNoReceive | kNoSend)) events |= kHangup;
   return events;
 }
 
