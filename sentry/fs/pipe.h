@@ -30,6 +30,10 @@ PipePair create_pipe(const PipeSystem& system, int flags, Ref<Credentials> crede
 Result<Ref<vfs::FileDescription>> open_fifo(const PipeSystem& system, vfs::Inode& inode,
                                             const vfs::OpenRequest& request);
 
+class Pipe;  // pipe_buffer.h
+// What the ends of one pipe share; null for other files. Lives as long as the file.
+Pipe* pipe_of(vfs::FileDescription& file);
+
 // F_GETPIPE_SZ and F_SETPIPE_SZ (fcntl(2)): EBADF for other files.
 Result<size_t> pipe_capacity(vfs::FileDescription& file);
 // Rounded up to a power of two pages; returns what it became. EBUSY when more than that is in the

@@ -1,0 +1,227 @@
+#include "sentry/fs/pipe_buffer.h"
+
+#include <fcntl.h>
+#include <linux/capability.h>
+
+#include <algorithm>
+#include <bit>
+#include <utility>
+
+namespace boxrun::fs {
+namespace {
+
+constexpr size_t kSmallCapacity = 2 * kPipeBuf;  // PIPE_MIN_DEF_BUFFERS: when the quota is used up
+
+bool reads(int flags) { return (flags & O_ACCMODE) != O_WRONLY; }
+bool writes(int flags) { return (flags & O_ACCMODE) != O_RDONLY; }
+
+}  // namespace
+
+Pipe::Pipe(Ref<SpaceQuota> quota, bool is_fifo)
+    : quota_(std::move(quota)),
+      is_fifo_(is_fifo),
+      charged_(quota_->charge(kPipeCapacity).ok() ? kPipeCapacity : 0),
+      capacity_(charged_ != 0 ? kPipeCapacity : kSmallCapacity) {}
+Pipe::~Pipe() { quota_->release(charged_); }
+
+Result<Pipe::Ticket> Pipe::open_end(int flags) {
+  Ticket ticket;
+  {
+    Lock lock(mutex_);
+    if (dead_) return Errno::kAgain;
+    // fs/pipe.c: fifo_open.
+    const bool both = reads(flags) && writes(flags);
+    if (is_fifo_ && !both && writes(flags) && readers_ == 0 && (flags & O_NONBLOCK) != 0) {
+      return Errno::kNxIo;
+    }
+    ticket.readers_seen = readers_ever_;
+    ticket.writers_seen = writers_ever_;
+    if (is_fifo_ && !both && (flags & O_NONBLOCK) == 0) {
+      ticket.waits_writer = reads(flags) && writers_ == 0;
+      ticket.waits_reader = writes(flags) && readers_ == 0;
+    }
+    // A reader that does not wait sees no hang-up before a writer has come; one that has found a
+    // writer does.
+    if (!is_fifo_ || writers_ != 0 || both) ticket.writers_seen = UINT64_MAX;
+    if (reads(flags)) readers_++, readers_ever_++;
+    if (writes(flags)) writers_++, writers_ever_++;
+  }
+  queue_.notify(kReadable | kWritable, INT32_MAX);
+  return ticket;
+}
+
+bool Pipe::arrived(const Ticket& ticket) {
+  Lock lock(mutex_);
+  if (ticket.waits_writer && writers_ever_ == ticket.writers_seen) return false;
+  return !ticket.waits_reader || readers_ever_ != ticket.readers_seen;
+}
+
+Pipe::Left Pipe::close_end(int flags) {
+  Left left = Left::kSomebody;
+  {
+    Lock lock(mutex_);
+    if (reads(flags)) readers_--;
+    if (writes(flags)) writers_--;
+    dead_ = readers_ == 0 && writers_ == 0;
+    if (dead_) left = Left::kNobody;
+  }
+  queue_.notify(kReadable | kWritable | kHangup | kError, INT32_MAX);
+  return left;
+}
+
+void Pipe::grow_locked(size_t bytes) {
+  if (bytes <= ring_size_) return;
+  const size_t size = std::bit_ceil(std::max(bytes, kPipeBuf));
+  auto bigger = std::make_unique_for_overwrite<std::byte[]>(size);
+  const size_t first = std::min(length_, ring_size_ - start_);
+  if (length_ > 0) {
+    std::copy_n(ring_.get() + start_, first, bigger.get());
+    std::copy_n(ring_.get(), length_ - first, bigger.get() + first);
+  }
+  ring_ = std::move(bigger);
+  ring_size_ = size;
+  start_ = 0;
+}
+
+// Copies `size` bytes behind the others, or as many as can be read.
+Result<size_t> Pipe::put_locked(IoBuffers& from, size_t size) {
+  grow_locked(length_ + size);
+  size_t done = 0;
+  while (done < size) {
+    const size_t at = (start_ + length_ + done) & (ring_size_ - 1);
+    const size_t piece = std::min(size - done, ring_size_ - at);
+    const Result<size_t> taken = from.take({ring_.get() + at, piece});
+    if (!taken.ok() && done == 0) return taken.error();
+    done += taken.ok() ? *taken : 0;
+    if (!taken.ok() || *taken < piece) break;
+  }
+  length_ += done;
+  return done;
+}
+
+// fs/pipe.c: pipe_write.
+Result<void> Pipe::append_locked(IoBuffers& from, bool packets) {
+  const size_t odd = from.remaining() % kPipeBuf;
+  if (odd != 0 && !segments_.empty() && !segments_.back().packet) {
+    Segment& last = segments_.back();
+    if (last.offset + last.length + odd <= kPipeBuf) last.length += TRY(put_locked(from, odd));
+  }
+  while (!from.empty() && !full_locked()) {
+    const size_t size = std::min(from.remaining(), kPipeBuf);
+    const size_t done = TRY(put_locked(from, size));
+    segments_.push_back({0, done, packets});
+    if (done < size) break;
+  }
+  return {};
+}
+
+Result<size_t> Pipe::write(IoBuffers& from, bool packets) {
+  const size_t asked = from.remaining();
+  if (asked == 0) return size_t{0};
+  Errno error = Errno::kOk;
+  {
+    Lock lock(mutex_);
+    if (readers_ == 0) return Errno::kPipe;
+    error = append_locked(from, packets).error();
+  }
+  const size_t done = asked - from.remaining();
+  if (done == 0) return error != Errno::kOk ? error : Errno::kAgain;
+  queue_.notify(kReadable);
+  return done;
+}
+
+Result<size_t> Pipe::get_locked(IoBuffers& to, size_t size) {
+  size_t done = 0;
+  while (done < size) {
+    const size_t at = (start_ + done) & (ring_size_ - 1);
+    const size_t piece = std::min(size - done, ring_size_ - at);
+    const Result<size_t> put = to.put({ring_.get() + at, piece});
+    if (!put.ok() && done == 0) return put.error();
+    done += put.ok() ? *put : 0;
+    if (!put.ok() || *put < piece) break;
+  }
+  return done;
+}
+
+// Forgets the oldest bytes, all within the first segment.
+void Pipe::drop_locked(size_t size) {
+  Segment& first = segments_.front();
+  start_ = (start_ + size) & (ring_size_ - 1);
+  length_ -= size;
+  first.offset += size;
+  first.length -= size;
+  if (first.length == 0) segments_.pop_front();
+}
+
+Result<size_t> Pipe::read(IoBuffers& to) {
+  if (to.empty()) return size_t{0};
+  size_t done = 0;
+  {
+    Lock lock(mutex_);
+    while (!segments_.empty() && !to.empty()) {
+      const Segment first = segments_.front();
+      const size_t size = std::min(first.length, to.remaining());
+      const Result<size_t> got = get_locked(to, size);
+      if (!got.ok() && done == 0) return got.error();
+      if (!got.ok()) break;
+      done += *got;
+      // The rest of a packet that did not fit is lost (pipe(2), O_DIRECT).
+      drop_locked(first.packet ? first.length : *got);
+      if (first.packet || *got < size) break;
+    }
+    if (done == 0 && segments_.empty()) {
+      if (writers_ == 0) return size_t{0};
+      return Errno::kAgain;
+    }
+  }
+  queue_.notify(kWritable);
+  return done;
+}
+
+Events Pipe::ready(int flags, uint64_t writers_seen) {
+  Events events = 0;
+  Lock lock(mutex_);
+  if (reads(flags)) {
+    if (length_ > 0) events |= kReadable;
+    if (writers_ == 0 && writers_ever_ != writers_seen) events |= kHangup;
+  }
+  if (writes(flags)) {
+    if (!full_locked()) events |= kWritable;
+    if (readers_ == 0) events |= kError;
+  }
+  return events;
+}
+
+size_t Pipe::unread() {
+  Lock lock(mutex_);
+  return length_;
+}
+
+size_t Pipe::capacity() {
+  Lock lock(mutex_);
+  return capacity_;
+}
+
+Result<size_t> Pipe::resize(uint64_t bytes, const Credentials& who) {
+  if (bytes > (uint64_t{1} << 31)) return Errno::kInval;
+  const size_t wanted = std::bit_ceil(std::max<size_t>(bytes, kPipeBuf));
+  {
+    Lock lock(mutex_);
+    if (wanted > capacity_ && wanted > kPipeMaxCapacity) {
+      // More than this is more of our memory than we give away, capability or not.
+      return who.has_capability(CAP_SYS_RESOURCE) ? Errno::kNoMem : Errno::kPerm;
+    }
+    if (wanted / kPipeBuf < segments_.size()) return Errno::kBusy;
+    if (wanted > charged_) {
+      if (!quota_->charge(wanted - charged_).ok()) return Errno::kPerm;
+    } else {
+      quota_->release(charged_ - wanted);
+    }
+    charged_ = wanted;
+    capacity_ = wanted;
+  }
+  queue_.notify(kWritable);
+  return wanted;
+}
+
+}  // namespace boxrun::fs
