@@ -130,10 +130,11 @@ Result<size_t> Pipe::write(IoBuffers& from, bool packets) {
   return done;
 }
 
-Result<size_t> Pipe::get_locked(IoBuffers& to, size_t size) {
+// Copies `size` bytes from behind the oldest `skip`, or as many as can be written.
+Result<size_t> Pipe::get_locked(IoBuffers& to, size_t skip, size_t size) {
   size_t done = 0;
   while (done < size) {
-    const size_t at = (start_ + done) & (ring_size_ - 1);
+    const size_t at = (start_ + skip + done) & (ring_size_ - 1);
     const size_t piece = std::min(size - done, ring_size_ - at);
     const Result<size_t> put = to.put({ring_.get() + at, piece});
     if (!put.ok() && done == 0) return put.error();
@@ -158,10 +159,11 @@ Result<size_t> Pipe::read(IoBuffers& to) {
   size_t done = 0;
   {
     Lock lock(mutex_);
+    if (lent_) return Errno::kAgain;
     while (!segments_.empty() && !to.empty()) {
       const Segment first = segments_.front();
       const size_t size = std::min(first.length, to.remaining());
-      const Result<size_t> got = get_locked(to, size);
+      const Result<size_t> got = get_locked(to, 0, size);
       if (!got.ok() && done == 0) return got.error();
       if (!got.ok()) break;
       done += *got;
@@ -178,11 +180,76 @@ Result<size_t> Pipe::read(IoBuffers& to) {
   return done;
 }
 
+Result<void> Pipe::lend() {
+  Lock lock(mutex_);
+  if (lent_ || (segments_.empty() && writers_ != 0)) return Errno::kAgain;
+  lent_ = true;
+  return {};
+}
+
+void Pipe::end_loan() {
+  {
+    Lock lock(mutex_);
+    lent_ = false;
+  }
+  queue_.notify(kReadable);
+}
+
+size_t Pipe::peek(size_t skip, std::span<std::byte> to) {
+  Lock lock(mutex_);
+  if (skip >= length_) return 0;
+  IoBuffers buffers(to);
+  return get_locked(buffers, skip, std::min(to.size(), length_ - skip)).value_or(0);
+}
+
+void Pipe::consume(size_t size) {
+  {
+    Lock lock(mutex_);
+    while (size > 0 && !segments_.empty()) {
+      const size_t piece = std::min(size, segments_.front().length);
+      drop_locked(piece);
+      size -= piece;
+    }
+  }
+  queue_.notify(kWritable);
+}
+
+Result<size_t> Pipe::reserve(size_t wanted) {
+  Lock lock(mutex_);
+  if (readers_ == 0) return Errno::kPipe;
+  if (full_locked()) return Errno::kAgain;
+  const size_t pages = std::min(pages_locked() - used_locked(), (wanted + kPipeBuf - 1) / kPipeBuf);
+  reserved_ += pages;
+  return pages;
+}
+
+void Pipe::give_back(size_t pages) {
+  {
+    Lock lock(mutex_);
+    reserved_ -= pages;
+  }
+  queue_.notify(kWritable);
+}
+
+Result<size_t> Pipe::fill(IoBuffers& from, size_t pages) {
+  const size_t asked = from.remaining();
+  Errno error = Errno::kOk;
+  {
+    Lock lock(mutex_);
+    reserved_ -= pages;
+    error = append_locked(from, false).error();
+  }
+  const size_t done = asked - from.remaining();
+  if (done == 0 && error != Errno::kOk) return error;
+  queue_.notify(kReadable);
+  return done;
+}
+
 Events Pipe::ready(int flags, uint64_t writers_seen) {
   Events events = 0;
   Lock lock(mutex_);
   if (reads(flags)) {
-    if (length_ > 0) events |= kReadable;
+    if (length_ > 0 && !lent_) events |= kReadable;
     if (writers_ == 0 && writers_ever_ != writers_seen) events |= kHangup;
   }
   if (writes(flags)) {
@@ -211,7 +278,7 @@ Result<size_t> Pipe::resize(uint64_t bytes, const Credentials& who) {
       // More than this is more of our memory than we give away, capability or not.
       return who.has_capability(CAP_SYS_RESOURCE) ? Errno::kNoMem : Errno::kPerm;
     }
-    if (wanted / kPipeBuf < segments_.size()) return Errno::kBusy;
+    if (wanted / kPipeBuf < used_locked()) return Errno::kBusy;
     if (wanted > charged_) {
       if (!quota_->charge(wanted - charged_).ok()) return Errno::kPerm;
     } else {

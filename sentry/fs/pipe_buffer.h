@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <span>
 
 #include "sentry/fs/file_data.h"
 #include "sentry/fs/pipe.h"
@@ -36,6 +37,7 @@ class Pipe final : public RefCounted {
   Left close_end(int flags) EXCLUDES(mutex_);
   bool arrived(const Ticket& ticket) EXCLUDES(mutex_);
 
+  // EAGAIN also while the bytes are lent.
   Result<size_t> read(IoBuffers& to) EXCLUDES(mutex_);
   Result<size_t> write(IoBuffers& from, bool packets) EXCLUDES(mutex_);
   // `writers_seen`: how many writers there had been when this reader opened without waiting.
@@ -43,6 +45,20 @@ class Pipe final : public RefCounted {
   size_t unread() EXCLUDES(mutex_);
   size_t capacity() EXCLUDES(mutex_);
   Result<size_t> resize(uint64_t bytes, const Credentials& who) EXCLUDES(mutex_);
+
+  // --- for PipeLoan and PipeRoom (pipe_loan.h)
+  // Keeps all others from reading. EAGAIN while there is nothing to read, or somebody else has it.
+  Result<void> lend() EXCLUDES(mutex_);
+  void end_loan() EXCLUDES(mutex_);
+  // Copies the bytes behind the first `skip`; how many there were.
+  size_t peek(size_t skip, std::span<std::byte> to) EXCLUDES(mutex_);
+  void consume(size_t size) EXCLUDES(mutex_);
+  // Keeps pages for `wanted` bytes free from others, or as many as there are: how many pages.
+  // EPIPE without readers, EAGAIN when full.
+  Result<size_t> reserve(size_t wanted) EXCLUDES(mutex_);
+  void give_back(size_t pages) EXCLUDES(mutex_);
+  // Puts all of `from` into pages that were reserved for it. EFAULT.
+  Result<size_t> fill(IoBuffers& from, size_t pages) EXCLUDES(mutex_);
 
  private:
   // One page's worth of bytes.
@@ -52,11 +68,12 @@ class Pipe final : public RefCounted {
     bool packet;  // read alone, and never added to
   };
   size_t pages_locked() const REQUIRES(mutex_) { return capacity_ / kPipeBuf; }
-  bool full_locked() const REQUIRES(mutex_) { return segments_.size() >= pages_locked(); }
+  size_t used_locked() const REQUIRES(mutex_) { return segments_.size() + reserved_; }
+  bool full_locked() const REQUIRES(mutex_) { return used_locked() >= pages_locked(); }
   void grow_locked(size_t bytes) REQUIRES(mutex_);
   Result<void> append_locked(IoBuffers& from, bool packets) REQUIRES(mutex_);
   Result<size_t> put_locked(IoBuffers& from, size_t size) REQUIRES(mutex_);
-  Result<size_t> get_locked(IoBuffers& to, size_t size) REQUIRES(mutex_);
+  Result<size_t> get_locked(IoBuffers& to, size_t skip, size_t size) REQUIRES(mutex_);
   void drop_locked(size_t size) REQUIRES(mutex_);
 
   const Ref<SpaceQuota> quota_;
@@ -71,6 +88,8 @@ class Pipe final : public RefCounted {
   size_t ring_size_ GUARDED_BY(mutex_) = 0, start_ GUARDED_BY(mutex_) = 0;
   size_t length_ GUARDED_BY(mutex_) = 0;
   std::deque<Segment> segments_ GUARDED_BY(mutex_);
+  size_t reserved_ GUARDED_BY(mutex_) = 0;  // pages
+  bool lent_ GUARDED_BY(mutex_) = false;
   int readers_ GUARDED_BY(mutex_) = 0, writers_ GUARDED_BY(mutex_) = 0;
   uint64_t readers_ever_ GUARDED_BY(mutex_) = 0, writers_ever_ GUARDED_BY(mutex_) = 0;
   bool dead_ GUARDED_BY(mutex_) = false;

@@ -4,6 +4,8 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include <array>
+#include <cstring>
 #include <thread>
 
 #include "sentry/fs/dev_fs.h"
@@ -11,6 +13,7 @@
 #include "sentry/fs/fd_notifier.h"
 #include "sentry/fs/host_file.h"
 #include "sentry/fs/pipe.h"
+#include "sentry/fs/pipe_loan.h"
 #include "sentry/fs/special_files.h"
 #include "sentry/fs/sys_fs.h"
 #include "sentry/fs/timer_fd.h"
@@ -126,6 +129,60 @@ TEST_CASE("pipe: capacity") {
   CHECK(set_pipe_capacity(*write_end, 2 << 20, who).error() == Errno::kPerm);
   CHECK(get(*read_end).take() == std::string(4096, 'x') + std::string(8192, 'y'));
   CHECK(pipe_capacity(*s.open("/", O_RDONLY).take()).error() == Errno::kBadF);
+}
+
+TEST_CASE("pipe: what is lent stays until it is consumed") {
+  Streams s;
+  auto [read_end, write_end] = create_pipe(s.pipes, 0, s.caller.credentials);
+  Pipe& pipe = *pipe_of(*read_end);
+  CHECK(&pipe == pipe_of(*write_end));
+  CHECK(PipeLoan::take(pipe).error() == Errno::kAgain);  // nothing there
+  REQUIRE(put(*write_end, "abcdef").ok());
+  {
+    PipeLoan loan = PipeLoan::take(pipe).take();
+    CHECK(PipeLoan::take(pipe).error() == Errno::kAgain);
+    CHECK(get(*read_end).error() == Errno::kAgain);
+    CHECK(read_end->ready() == 0);
+    CHECK(put(*write_end, "gh").ok());
+    std::array<std::byte, 4> bytes{};
+    CHECK(loan.peek(0, bytes) == 4);
+    CHECK(std::memcmp(bytes.data(), "abcd", 4) == 0);
+    CHECK(loan.peek(6, bytes) == 2);
+    CHECK(std::memcmp(bytes.data(), "gh", 2) == 0);
+    CHECK(loan.peek(8, bytes) == 0);
+    loan.consume(3);
+  }
+  CHECK(get(*read_end).take() == "defgh");
+  write_end = nullptr;
+  std::array<std::byte, 1> byte{};
+  CHECK(PipeLoan::take(pipe).take().peek(0, byte) == 0);  // end of file
+}
+
+TEST_CASE("pipe: reserved room is nobody else's") {
+  Streams s;
+  auto [read_end, write_end] = create_pipe(s.pipes, 0, s.caller.credentials);
+  Pipe& pipe = *pipe_of(*write_end);
+  const std::string page(kPipeBuf, 'p');
+  for (int i = 0; i < 14; i++) REQUIRE(put(*write_end, page).ok());
+  {
+    PipeRoom room = PipeRoom::reserve(pipe, 100'000).take();
+    CHECK(room.size() == 2 * kPipeBuf);
+    CHECK(put(*write_end, page).error() == Errno::kAgain);
+    CHECK(write_end->ready() == 0);
+    CHECK(PipeRoom::reserve(pipe, 1).error() == Errno::kAgain);
+    CHECK(room.fill(IoBuffers(as_bytes_of("abc", 3))).take() == 3);
+    CHECK(room.size() == kPipeBuf);  // a page for each
+  }
+  CHECK(put(*write_end, page).ok());  // what was not used is free again
+  CHECK(get(*read_end, 14 * kPipeBuf).ok());
+  CHECK(get(*read_end).take() == "abc" + page);
+  {
+    const PipeRoom room = PipeRoom::reserve(pipe, 5 * kPipeBuf).take();
+    CHECK(set_pipe_capacity(*write_end, 4 * kPipeBuf, *s.caller.credentials).error() ==
+          Errno::kBusy);
+  }
+  read_end = nullptr;
+  CHECK(PipeRoom::reserve(pipe, 1).error() == Errno::kPipe);
 }
 
 TEST_CASE("fifo: opening waits for the other end") {
