@@ -260,6 +260,53 @@ CASE(pwait_swaps_the_mask) {
   CHECK_EQ(caught, 1);
 }
 
+CASE(pwait2_counts_in_nanoseconds) {
+  int epoll = make_epoll();
+  Pipe channel;
+  CHECK_OK(control(epoll, EPOLL_CTL_ADD, channel.reader(), EPOLLIN));
+  epoll_event event = {};
+  timespec timeout = {0, 20000000};
+  int64_t start = guest::now_ns(CLOCK_MONOTONIC);
+  int count = epoll_pwait2(epoll, &event, 1, &timeout, nullptr);
+  if (count == -1 && errno == ENOSYS) guest::skip("epoll_pwait2 came with Linux 5.11");
+  CHECK_EQ(count, 0);
+  CHECK(guest::now_ns(CLOCK_MONOTONIC) - start >= 20000000);
+  timeout = {0, 1000000000};
+  CHECK_ERRNO(epoll_pwait2(epoll, &event, 1, &timeout, nullptr), EINVAL);
+  timeout = {-1, 0};
+  CHECK_ERRNO(epoll_pwait2(epoll, &event, 1, &timeout, nullptr), EINVAL);
+  CHECK_ERRNO(syscall(SYS_epoll_pwait2, epoll, &event, 1, 8, nullptr, 8), EFAULT);
+  pid_t parent = getpid();
+  pid_t pid = guest::spawn([&] {
+    guest::wait_until_blocked(parent);
+    channel.put();
+  });
+  CHECK_EQ(epoll_pwait2(epoll, &event, 1, nullptr, nullptr), 1);  // no timeout: for ever
+  CHECK_EQ(event.events, EPOLLIN);
+  CHECK_EXIT(pid, 0);
+  timeout = {0, 0};
+  CHECK_EQ(epoll_pwait2(epoll, &event, 1, &timeout, nullptr), 1);
+}
+
+CASE(pwait2_swaps_the_mask) {
+  static volatile sig_atomic_t caught;
+  signal(SIGUSR1, [](int) { caught = caught + 1; });
+  sigset_t usr1, none;
+  sigemptyset(&none);
+  sigemptyset(&usr1);
+  sigaddset(&usr1, SIGUSR1);
+  sigprocmask(SIG_BLOCK, &usr1, nullptr);
+  raise(SIGUSR1);
+  int epoll = make_epoll();
+  epoll_event event;
+  timespec second = {1, 0};
+  int count = epoll_pwait2(epoll, &event, 1, &second, &none);
+  if (count == -1 && errno == ENOSYS) guest::skip("epoll_pwait2 came with Linux 5.11");
+  CHECK_ERRNO(count, EINTR);
+  CHECK_EQ(caught, 1);
+  CHECK_ERRNO(syscall(SYS_epoll_pwait2, epoll, &event, 1, &second, &none, 4), EINVAL);
+}
+
 CASE(both_directions_of_one_descriptor) {
   int epoll = make_epoll();
   int event = eventfd(0, EFD_NONBLOCK);
