@@ -22,10 +22,9 @@ Result<uint64_t> copy(Task& task, FileDescription& in, std::optional<int64_t> in
   while (done < size) {
     const auto want = std::span(*buffer).first(std::min<uint64_t>(kChunk, size - done));
     const auto moved = static_cast<int64_t>(done);
-    const auto got =
-        read_file(task, in, IoBuffers(want),
-                  in_offset ? At::offset(*in_offset + moved) : At::position(),
-                  done == 0 ? Wait::kByFile : Wait::kNo);
+    const auto got = read_file(task, in, IoBuffers(want),
+                               in_offset ? At::offset(*in_offset + moved) : At::position(),
+                               done == 0 ? Wait::kByFile : Wait::kNo);
     if (!got.ok()) return done > 0 ? Result<uint64_t>(done) : Result<uint64_t>(got.error());
     if (*got == 0) break;
     const auto put = write_file(task, out, IoBuffers(std::span<const std::byte>(want.first(*got))),
@@ -39,19 +38,6 @@ Result<uint64_t> copy(Task& task, FileDescription& in, std::optional<int64_t> in
     if (written < *got) break;
   }
   return done;
-}
-
-Result<std::optional<int64_t>> read_offset(Task& task, UserInOut<int64_t> at) {
-  if (!at) return std::optional<int64_t>{};
-  const int64_t offset = TRY(task.mm().read(at.in()));
-  if (offset < 0) return Errno::kInval;
-  return std::optional<int64_t>{offset};
-}
-
-Result<void> write_offset(Task& task, UserInOut<int64_t> at, std::optional<int64_t> before,
-                          uint64_t moved) {
-  if (!before) return {};
-  return task.mm().write(at.out(), *before + static_cast<int64_t>(moved));
 }
 
 // Both files regular, no overlap within one (fs/read_write.c: generic_copy_file_checks).
@@ -69,8 +55,7 @@ Result<void> check_copy(FileDescription& in, FileDescription& out) {
 // stream and cannot be written would be lost. Into a pipe sockets may go, too.
 bool can_send(FileDescription& in, FileDescription& out) {
   if (in.positioning() != FileDescription::Positioning::kStream) return true;
-  return in.inode().type() == vfs::FileType::kSocket &&
-         out.inode().type() == vfs::FileType::kFifo;
+  return in.inode().type() == vfs::FileType::kSocket && out.inode().type() == vfs::FileType::kFifo;
 }
 
 }  // namespace

@@ -34,5 +34,9 @@ Result<uint64_t> sys_readahead(Task& task, Fd fd, Offset offset, Size size);
 Result<uint64_t> sys_sendfile(Task& task, Fd out, Fd in, UserInOut<int64_t> offset, Size size);
 Result<uint64_t> sys_copy_file_range(Task& task, Fd in, UserInOut<int64_t> in_offset, Fd out,
                                      UserInOut<int64_t> out_offset, Size size, Unsigned flags);
+Result<uint64_t> sys_splice(Task& task, Fd in, UserInOut<int64_t> in_offset, Fd out,
+                            UserInOut<int64_t> out_offset, Size size, Unsigned flags);
+Result<uint64_t> sys_tee(Task& task, Fd in, Fd out, Size size, Unsigned flags);
+Result<uint64_t> sys_vmsplice(Task& task, Fd fd, UserIn<iovec> vector, ULong count, Unsigned flags);
 
 }  // namespace boxrun::syscalls

@@ -43,6 +43,24 @@ Errno file_too_big(Task& task) {
   return Errno::kFBig;
 }
 
+Errno broken_pipe(Task& task) {
+  (void)kernel::send_to_task(task, kernel::kernel_signal(SIGPIPE));
+  return Errno::kPipe;
+}
+
+Result<std::optional<int64_t>> read_offset(Task& task, UserInOut<int64_t> at) {
+  if (!at) return std::optional<int64_t>{};
+  const int64_t offset = TRY(task.mm().read(at.in()));
+  if (offset < 0) return Errno::kInval;
+  return std::optional<int64_t>{offset};
+}
+
+Result<void> write_offset(Task& task, UserInOut<int64_t> at, std::optional<int64_t> before,
+                          uint64_t moved) {
+  if (!before) return {};
+  return task.mm().write(at.out(), *before + static_cast<int64_t>(moved));
+}
+
 Result<uint64_t> read_file(Task& task, FileDescription& file, IoBuffers to, At at, Wait wait) {
   if (net::Socket* socket = net::Socket::of(file); socket != nullptr && at.at_position()) {
     if (to.empty()) return uint64_t{0};  // net/socket.c: sock_read_iter, "Match SYS5 behaviour"
@@ -50,9 +68,8 @@ Result<uint64_t> read_file(Task& task, FileDescription& file, IoBuffers to, At a
     return receive_from(task, *socket, message);
   }
   TRY(check_foreground_read(task, file));
-  return run(task, file, kReadable, wait, [&] {
-    return at.at_position() ? file.read(to) : file.pread(to, at.value());
-  });
+  return run(task, file, kReadable, wait,
+             [&] { return at.at_position() ? file.read(to) : file.pread(to, at.value()); });
 }
 
 Result<uint64_t> write_file(Task& task, FileDescription& file, IoBuffers from, At at,
@@ -70,15 +87,12 @@ Result<uint64_t> write_file(Task& task, FileDescription& file, IoBuffers from, A
   uint64_t done = 0;
   for (;;) {
     const auto written = run(task, file, kWritable, how.wait, [&] {
-      return at.at_position()
-                 ? file.write(from, options)
-                 : file.pwrite(from, at.value() + static_cast<int64_t>(done), options);
+      return at.at_position() ? file.write(from, options)
+                              : file.pwrite(from, at.value() + static_cast<int64_t>(done), options);
     });
     if (!written.ok()) {
       // SIGPIPE comes even when part of the data went out before (fs/pipe.c: pipe_write).
-      if (written.error() == Errno::kPipe) {
-        (void)kernel::send_to_task(task, kernel::kernel_signal(SIGPIPE));
-      }
+      if (written.error() == Errno::kPipe) broken_pipe(task);
       if (done > 0) return done;
       return written.error() == Errno::kFBig ? file_too_big(task) : written.error();
     }

@@ -1,6 +1,9 @@
 // Moving bytes between files and memory the way read(2) and write(2) do: waiting, job control of
 // terminals, SIGPIPE and SIGXFSZ are dealt with here, once.
 #pragma once
+#include <cstdint>
+#include <optional>
+
 #include "sentry/kernel/task.h"
 #include "sentry/syscalls/args.h"
 #include "sentry/vfs/file_description.h"
@@ -36,6 +39,14 @@ Result<uint64_t> read_file(Task& task, vfs::FileDescription& file, IoBuffers to,
 // Bytes written. A blocking stream takes all of them unless a signal comes in between.
 Result<uint64_t> write_file(Task& task, vfs::FileDescription& file, IoBuffers from, At at,
                             WriteHow how);
+// The offset that sendfile(2) and its kin were pointed to; none for a null pointer. EINVAL when
+// negative.
+Result<std::optional<int64_t>> read_offset(Task& task, UserInOut<int64_t> at);
+// Moves it on, if there is one.
+Result<void> write_offset(Task& task, UserInOut<int64_t> at, std::optional<int64_t> before,
+                          uint64_t moved);
+// EPIPE, with its SIGPIPE (write(2)).
+Errno broken_pipe(Task& task);
 // EFBIG, with the SIGXFSZ that RLIMIT_FSIZE brings (setrlimit(2)).
 Errno file_too_big(Task& task);
 

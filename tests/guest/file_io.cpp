@@ -229,21 +229,6 @@ CASE(copy_file_range_between_files) {
   CHECK_ERRNO(copy_file_range(in, nullptr, append, nullptr, 1, 0), EBADF);
 }
 
-CASE(splice_and_tee) {
-  int in = make_file("in", "spliced data"), out = make_file("out", "");
-  int first[2], second[2];
-  REQUIRE(pipe(first) == 0 && pipe(second) == 0);
-  off_t offset = 0;
-  CHECK_EQ(splice(in, &offset, first[1], nullptr, 7, 0), 7);
-  CHECK_EQ(offset, 7);
-  CHECK_EQ(tee(first[0], second[1], 7, 0), 7);
-  CHECK_EQ(splice(first[0], nullptr, out, nullptr, 7, 0), 7);
-  CHECK_EQ(content_of(out), "spliced");
-  char buffer[16];
-  CHECK_EQ(read(second[0], buffer, sizeof buffer), 7);
-  CHECK_ERRNO(splice(in, nullptr, out, nullptr, 1, 0), EINVAL);
-}
-
 CASE(syncing) {
   int fd = make_file("file", "data");
   CHECK_OK(fsync(fd));
