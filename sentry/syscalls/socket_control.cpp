@@ -16,7 +16,7 @@ namespace {
 constexpr size_t kMaxControl = 20480;  // net.core.optmem_max
 constexpr size_t kMaxFiles = 253;      // SCM_MAX_FD
 
-// net/core/scm.c: scm_check_creds.
+// net/core/scm.c: scm_check_creds, __scm_send.
 Result<ucred> check_credentials(Task& task, std::span<const std::byte> data) {
   ucred wanted{};
   if (data.size() != sizeof wanted) return Errno::kInval;
@@ -31,6 +31,8 @@ Result<ucred> check_credentials(Task& task, std::span<const std::byte> data) {
   const bool gid =
       one_of(wanted.gid, who.rgid, who.egid, who.sgid) || who.has_capability(CAP_SETGID);
   if (!pid || !uid || !gid) return Errno::kPerm;
+  if (wanted.pid == task.tgid()) return wanted;
+  if (wanted.pid <= 0 || !find_task(task, wanted.pid).ok()) return Errno::kSrch;
   return wanted;
 }
 

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <stddef.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -30,6 +31,42 @@ int make_socket(int type, int flags = 0) {
   REQUIRE(fd >= 0);
   return fd;
 }
+
+// A message with room for data and for one control message.
+struct Message {
+  char data[16] = {};
+  iovec vector = {data, sizeof data};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(ucred))] = {};
+  msghdr header = {};
+
+  explicit Message(size_t size = sizeof data) {
+    vector.iov_len = size;
+    header.msg_iov = &vector;
+    header.msg_iovlen = 1;
+    header.msg_control = control;
+    header.msg_controllen = sizeof control;
+  }
+  // Turns it into one to send: `text` and a control message.
+  template <class T>
+  Message(const std::string& text, int type, const T& payload) : Message(text.size()) {
+    memcpy(data, text.data(), text.size());
+    header.msg_controllen = CMSG_SPACE(sizeof payload);
+    cmsghdr* first = CMSG_FIRSTHDR(&header);
+    first->cmsg_level = SOL_SOCKET;
+    first->cmsg_type = type;
+    first->cmsg_len = CMSG_LEN(sizeof payload);
+    memcpy(CMSG_DATA(first), &payload, sizeof payload);
+  }
+  Message(const Message&) = delete;
+  // Whether the first control message is one of `type`; its payload then.
+  template <class T>
+  bool received(int type, T* payload) {
+    const cmsghdr* first = CMSG_FIRSTHDR(&header);
+    if (first == nullptr || first->cmsg_type != type) return false;
+    memcpy(payload, CMSG_DATA(first), sizeof *payload);
+    return true;
+  }
+};
 
 void make_pair(int type, int pair[2]) { REQUIRE(socketpair(AF_UNIX, type, 0, pair) == 0); }
 
@@ -197,6 +234,158 @@ CASE(credentials_of_the_peer) {
   memcpy(&sender, CMSG_DATA(header), sizeof sender);
   CHECK_EQ(sender.pid, getpid());
   CHECK_EQ(sender.uid, getuid());
+}
+
+CASE(credentials_that_the_sender_names) {
+  int pair[2], on = 1;
+  make_pair(SOCK_STREAM, pair);
+  CHECK_OK(setsockopt(pair[1], SOL_SOCKET, SO_PASSCRED, &on, sizeof on));
+  const ucred mine = {getpid(), getuid(), getgid()};
+  Message own("x", SCM_CREDENTIALS, mine);
+  CHECK_EQ(sendmsg(pair[0], &own.header, 0), 1);
+  Message got;
+  CHECK_EQ(recvmsg(pair[1], &got.header, 0), 1);
+  ucred sender = {};
+  REQUIRE(got.received(SCM_CREDENTIALS, &sender));
+  CHECK_EQ(sender.pid, mine.pid);
+  CHECK_EQ(sender.uid, mine.uid);
+  CHECK_EQ(sender.gid, mine.gid);
+  Message short_one("x", SCM_CREDENTIALS, mine.pid);
+  CHECK_ERRNO(sendmsg(pair[0], &short_one.header, 0), EINVAL);
+  Message unknown("x", 77, mine);
+  CHECK_ERRNO(sendmsg(pair[0], &unknown.header, 0), EINVAL);
+}
+
+CASE(credentials_of_others_take_privilege) {
+  constexpr int kSetGid = 6, kSetUid = 7, kSysAdmin = 21;
+  int pair[2], on = 1;
+  make_pair(SOCK_STREAM, pair);
+  CHECK_OK(setsockopt(pair[1], SOL_SOCKET, SO_PASSCRED, &on, sizeof on));
+  if (guest::has_capability(kSetUid) && guest::has_capability(kSysAdmin)) {
+    Message other("x", SCM_CREDENTIALS, ucred{getppid(), 1234, getgid()});
+    CHECK_EQ(sendmsg(pair[0], &other.header, 0), 1);
+    Message got;
+    CHECK_EQ(recvmsg(pair[1], &got.header, 0), 1);
+    ucred sender = {};
+    REQUIRE(got.received(SCM_CREDENTIALS, &sender));
+    CHECK_EQ(sender.pid, getppid());
+    CHECK_EQ(sender.uid, 1234);
+    Message nobody("x", SCM_CREDENTIALS, ucred{0x3ffffff, getuid(), getgid()});
+    CHECK_ERRNO(sendmsg(pair[0], &nobody.header, 0), ESRCH);
+  }
+  if (guest::has_capability(kSetUid) && guest::has_capability(kSetGid)) {
+    CHECK_OK(setresgid(1000, 1000, 1000));
+    CHECK_OK(setresuid(1000, 1000, 1000));
+  }
+  const ucred forged[] = {{getppid(), getuid(), getgid()},
+                          {getpid(), getuid() + 1, getgid()},
+                          {getpid(), getuid(), getgid() + 1}};
+  for (const ucred& claim : forged) {
+    Message message("x", SCM_CREDENTIALS, claim);
+    CHECK_ERRNO(sendmsg(pair[0], &message.header, 0), EPERM);
+  }
+}
+
+CASE(descriptors_with_data_that_is_cut) {
+  int pair[2], channel[2];
+  make_pair(SOCK_DGRAM, pair);
+  REQUIRE(pipe(channel) == 0);
+  Message out("a long text", SCM_RIGHTS, channel[1]);
+  CHECK_EQ(sendmsg(pair[0], &out.header, 0), 11);
+  close(channel[1]);
+  Message peeked(4), in(4);
+  CHECK_EQ(recvmsg(pair[1], &peeked.header, MSG_PEEK | MSG_TRUNC), 11);
+  CHECK_EQ(peeked.header.msg_flags, MSG_TRUNC);
+  CHECK_EQ(recvmsg(pair[1], &in.header, 0), 4);
+  CHECK_EQ(in.header.msg_flags, MSG_TRUNC);
+  CHECK_EQ(std::string(in.data), "a lo");
+  int first = -1, second = -1;
+  REQUIRE(peeked.received(SCM_RIGHTS, &first) && in.received(SCM_RIGHTS, &second));
+  CHECK(first != second);  // looking gives descriptors, too
+  CHECK_EQ(write(first, "1", 1), 1);
+  CHECK_EQ(write(second, "2", 1), 1);
+  close(first);
+  close(second);
+  char buffer[4] = {};
+  CHECK_EQ(read(channel[0], buffer, 2), 2);
+  CHECK_EQ(std::string(buffer), "12");
+  CHECK_EQ(read(channel[0], buffer, 1), 0);  // no copy is left anywhere
+}
+
+CASE(descriptors_end_a_read_of_a_stream) {
+  int pair[2];
+  make_pair(SOCK_STREAM, pair);
+  Message out("with", SCM_RIGHTS, pair[0]);
+  CHECK_EQ(write(pair[0], "before", 6), 6);
+  CHECK_EQ(sendmsg(pair[0], &out.header, 0), 4);
+  CHECK_EQ(write(pair[0], "after", 5), 5);
+  Message in;
+  CHECK_EQ(recvmsg(pair[1], &in.header, 0), 10);
+  CHECK_EQ(std::string(in.data, 10), "beforewith");
+  int passed = -1;
+  CHECK(in.received(SCM_RIGHTS, &passed));
+  Message rest;
+  CHECK_EQ(recvmsg(pair[1], &rest.header, 0), 5);
+  CHECK_EQ(rest.header.msg_controllen, 0);
+}
+
+CASE(sequenced_packets_of_a_connection) {
+  Address address("server");
+  int server = make_socket(SOCK_SEQPACKET);
+  CHECK_OK(bind(server, address.get(), address.length));
+  CHECK_OK(listen(server, 1));
+  int stream = make_socket(SOCK_STREAM), client = make_socket(SOCK_SEQPACKET);
+  CHECK_ERRNO(connect(stream, address.get(), address.length), EPROTOTYPE);
+  CHECK_ERRNO(send(client, "x", 1, MSG_NOSIGNAL), ENOTCONN);
+  CHECK_OK(connect(client, address.get(), address.length));
+  int connection = CHECK_OK(accept(server, nullptr, nullptr));
+  CHECK_EQ(send(client, "first", 5, 0), 5);
+  CHECK_EQ(send(client, "second", 6, 0), 6);
+  Message in(3);
+  CHECK_EQ(recvmsg(connection, &in.header, 0), 3);
+  CHECK_EQ(in.header.msg_flags & MSG_TRUNC, MSG_TRUNC);
+  char buffer[16];
+  CHECK_EQ(read(connection, buffer, sizeof buffer), 6);
+  CHECK_OK(shutdown(client, SHUT_WR));
+  CHECK_EQ(read(connection, buffer, sizeof buffer), 0);
+  CHECK_EQ(send(connection, "back", 4, 0), 4);
+  CHECK_EQ(read(client, buffer, sizeof buffer), 4);
+  close(client);
+  CHECK_ERRNO(send(connection, "x", 1, MSG_NOSIGNAL), EPIPE);
+}
+
+CASE(epoll_watches_sockets) {
+  int epoll = epoll_create1(0);
+  const auto watch = [&](int fd) {
+    epoll_event event = {};
+    event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+    CHECK_OK(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event));
+  };
+  const auto ready = [&]() -> uint32_t {
+    epoll_event event = {};
+    return epoll_wait(epoll, &event, 1, 0) == 1 ? event.events : 0;
+  };
+  int pair[2];
+  make_pair(SOCK_STREAM, pair);
+  watch(pair[0]);
+  CHECK_EQ(ready(), EPOLLOUT);
+  CHECK_EQ(ready(), 0);
+  CHECK_EQ(write(pair[1], "x", 1), 1);
+  CHECK_EQ(ready(), EPOLLIN | EPOLLOUT);
+  CHECK_OK(shutdown(pair[1], SHUT_WR));
+  CHECK_EQ(ready(), EPOLLIN | EPOLLOUT | EPOLLRDHUP);
+  close(pair[1]);
+  CHECK_EQ(ready(), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLHUP);
+  CHECK_OK(epoll_ctl(epoll, EPOLL_CTL_DEL, pair[0], nullptr));
+  Address address("server");
+  int server = make_socket(SOCK_STREAM);
+  CHECK_OK(bind(server, address.get(), address.length));
+  CHECK_OK(listen(server, 1));
+  watch(server);
+  CHECK_EQ(ready(), 0);
+  int client = make_socket(SOCK_STREAM);
+  CHECK_OK(connect(client, address.get(), address.length));
+  CHECK_EQ(ready(), EPOLLIN);
 }
 
 CASE(options) {
