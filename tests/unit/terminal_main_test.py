@@ -166,8 +166,9 @@ class Settings(unittest.TestCase):
             self.assertEqual(terminal.status(), 0)
 
     def test_a_new_size_is_told(self):
-        script = "import os,signal\nsignal.signal(signal.SIGWINCH, lambda *_: os.write(1, b'%d %d' % os.get_terminal_size(0)[:]))\n" \
-                 "print('up', flush=True)\ninput()"
+        # Blocked before it says that it is up: a handler would not run while input() is on its way to read(2).
+        script = "import os,signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGWINCH})\nprint('up', flush=True)\n" \
+                 "signal.sigwait({signal.SIGWINCH})\nprint('%d %d' % os.get_terminal_size(0)[:], flush=True)\ninput()"
         with boxed("python3", "-c", script) as terminal:
             terminal.expect("up\r\n")
             terminal.resize(33, 44)
