@@ -32,6 +32,8 @@ class Run:
             stderr=subprocess.PIPE,
             text=True,
             cwd="/",
+            # A group of its own that is not orphaned, whoever runs the tests: orphaned ones cannot be stopped.
+            process_group=0,
             **settings,
         )
 
