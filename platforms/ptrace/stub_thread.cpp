@@ -95,10 +95,14 @@ Result<int> StubThread::wait_for_leader() {
 
 bool StubThread::ended() const {
   siginfo_t info{};
-  // ECHILD: its tracer has reaped it. WNOWAIT: otherwise that is left to do.
-  return ::waitid(P_PID, static_cast<id_t>(thread_), &info, WEXITED | WNOHANG | WNOWAIT | __WALL) !=
-             0 ||
-         info.si_pid == thread_;
+  // WNOWAIT: to be reaped is left to its tracer.
+  if (::waitid(P_PID, static_cast<id_t>(thread_), &info, WEXITED | WNOHANG | WNOWAIT | __WALL) !=
+      0) {
+    return true;  // ECHILD: it was
+  }
+  // Stops that the tracer has not seen yet are told of, too, whatever is asked for
+  // (kernel/exit.c: wait_task_stopped).
+  return info.si_code == CLD_EXITED || info.si_code == CLD_KILLED || info.si_code == CLD_DUMPED;
 }
 
 void StubThread::reap() {

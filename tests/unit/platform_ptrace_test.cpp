@@ -295,6 +295,23 @@ TEST_CASE("a stub that is killed while its threads are stopped is told of") {
   ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
+TEST_CASE("an address space at work is not taken for a lost one") {
+  on_ptrace([](Machine& m) {
+    GuestThread t(*m.platform, m.add_program());
+    t.start(guest_syscall);
+    REQUIRE(t.run().why == Why::kSyscall);
+    std::atomic<bool> end{false};
+    std::atomic<int> losses{0};
+    std::thread asks([&] {
+      while (!end.load()) losses += m.space->apply({}).ok() ? 0 : 1;
+    });
+    for (uint64_t i = 0; i < 5'000; i++) t.run_with(i);
+    end.store(true);
+    asks.join();
+    CHECK(losses.load() == 0);
+  });
+}
+
 TEST_CASE("a leader that is killed during foreign work is noticed") {
   on_ptrace([](Machine& m) {
     for (int i = 0; i < 20; i++) {

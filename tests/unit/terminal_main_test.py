@@ -67,7 +67,7 @@ class Terminal:
             try:
                 self.seen += os.read(self.master, 4096).decode(errors="replace")
             except OSError:
-                raise AssertionError(f"the terminal ended without {pattern!r}: {self.seen!r}") from None
+                raise AssertionError(f"the terminal ended without {pattern!r}: {self.seen!r}, status {self.status()}") from None
 
     def resize(self, rows, columns):
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
