@@ -135,6 +135,45 @@ CASE(what_is_moved_comes_out_whole) {
   CHECK_EXIT(mover, 0);
 }
 
+CASE(several_readers_share_what_is_there) {
+  const std::string data = pattern(300000);
+  Pipe source, target;
+  const auto close_all_but = [&](int kept) {
+    for (int fd : {source.reader, source.writer, target.reader, target.writer})
+      if (fd != kept && fd != source.reader) close(fd);
+  };
+  pid_t to_file = guest::spawn([&] {
+    close_all_but(source.reader);
+    int out = make_file("out", "");
+    while (splice(source.reader, nullptr, out, nullptr, 5003, 0) > 0) {
+    }
+  });
+  pid_t to_pipe = guest::spawn([&] {
+    close_all_but(target.writer);
+    while (splice(source.reader, nullptr, target.writer, nullptr, 7001, 0) > 0) {
+    }
+  });
+  pid_t feeder = guest::spawn([&] {
+    close_all_but(source.writer);
+    source.put(data);
+  });
+  close(source.writer);
+  close(target.writer);
+  close(source.reader);
+  std::string all, part;
+  while (!(part = target.get()).empty()) all += part;
+  CHECK_EXIT(feeder, 0);
+  CHECK_EXIT(to_file, 0);
+  CHECK_EXIT(to_pipe, 0);
+  all += guest::read_file("out");
+  CHECK_EQ(all.size(), data.size());
+  size_t seen[256] = {}, wanted[256] = {};
+  for (char c : all) ++seen[static_cast<unsigned char>(c)];
+  for (char c : data) ++wanted[static_cast<unsigned char>(c)];
+  CHECK(memcmp(seen, wanted, sizeof seen) == 0);
+  unlink("out");  // who got what differs from run to run
+}
+
 CASE(waiting_for_data) {
   int out = make_file("out", "");
   Pipe source, target;
