@@ -17,11 +17,20 @@ constexpr uint64_t kFsCaps = bit(CAP_CHOWN) | bit(CAP_DAC_OVERRIDE) | bit(CAP_DA
 }  // namespace
 
 Credentials::Credentials(const Credentials& o)
-    : ruid(o.ruid), euid(o.euid), suid(o.suid), fsuid(o.fsuid),
-      rgid(o.rgid), egid(o.egid), sgid(o.sgid), fsgid(o.fsgid),
+    : ruid(o.ruid),
+      euid(o.euid),
+      suid(o.suid),
+      fsuid(o.fsuid),
+      rgid(o.rgid),
+      egid(o.egid),
+      sgid(o.sgid),
+      fsgid(o.fsgid),
       groups(o.groups),
-      permitted(o.permitted), effective(o.effective), inheritable(o.inheritable),
-      bounding(o.bounding), ambient(o.ambient),
+      permitted(o.permitted),
+      effective(o.effective),
+      inheritable(o.inheritable),
+      bounding(o.bounding),
+      ambient(o.ambient),
       securebits(o.securebits),
       user_ns(o.user_ns) {}
 

@@ -130,13 +130,13 @@ class OverlayInode final : public vfs::Inode {
   // fs_.mutex_ guards what is not const here, and is held by the _locked functions. Annotations
   // cannot say so: the analysis does not know that all inodes of a directory have one fs_.
   OverlayFs& fs_;
-  const Ref<vfs::Inode> lower_;  // null: only exists here
+  const Ref<vfs::Inode> lower_;           // null: only exists here
   Mutex copy_mutex_{Rank::kOverlayCopy};  // one copy-up at a time; held while it reads `lower_`
 
   Ref<TmpInode> upper_;  // null: attributes are the lower ones
   bool data_copied_;     // regular files: data is upper_'s
   bool attributes_changed_ = false;
-  uint32_t links_ = 0;   // names of a file without a lower inode
+  uint32_t links_ = 0;     // names of a file without a lower inode
   bool linkable_ = false;  // an O_TMPFILE that may still get its first name
   bool removed_ = false;   // directories
   // Links more than the lower inode has; of a directory, subdirectories.

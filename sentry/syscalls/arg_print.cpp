@@ -37,7 +37,9 @@ void print_flags(uint64_t value, std::span<const Flag> flags, std::string_view z
 
 }  // namespace
 
-void print_int(int64_t value, std::string& out) { fmt::format_to(std::back_inserter(out), "{}", value); }
+void print_int(int64_t value, std::string& out) {
+  fmt::format_to(std::back_inserter(out), "{}", value);
+}
 void print_unsigned(uint64_t value, std::string& out) {
   fmt::format_to(std::back_inserter(out), "{}", value);
 }

@@ -31,27 +31,69 @@ struct Frame {
 };
 
 // Each kind is a distinct type around the register's value as Linux's prototype narrows it.
-struct Fd { int value; };
-struct DirFd { int value; };             // a directory descriptor or AT_FDCWD
-struct Size { uint64_t value; };         // size_t
-struct Offset { int64_t value; };        // loff_t
-struct Address { uint64_t value; };      // an address that is not copied from or to
-struct Int { int value; };
-struct Long { int64_t value; };
-struct Unsigned { uint32_t value; };
-struct ULong { uint64_t value; };
-struct Pid { int value; };
-struct Uid { uint32_t value; };
-struct Gid { uint32_t value; };
-struct Signal { int value; };
-struct ClockId { int value; };
-struct Mode { uint32_t value; };         // umode_t
-struct OpenFlags { int value; };
-struct AtFlags { int value; };
-struct MapProt { uint64_t value; };
-struct MapFlags { uint64_t value; };
-struct CloneFlags { uint64_t value; };
-struct Command { uint32_t value; };      // fcntl, ioctl, prctl, futex ... operations
+struct Fd {
+  int value;
+};
+struct DirFd {
+  int value;
+};  // a directory descriptor or AT_FDCWD
+struct Size {
+  uint64_t value;
+};  // size_t
+struct Offset {
+  int64_t value;
+};  // loff_t
+struct Address {
+  uint64_t value;
+};  // an address that is not copied from or to
+struct Int {
+  int value;
+};
+struct Long {
+  int64_t value;
+};
+struct Unsigned {
+  uint32_t value;
+};
+struct ULong {
+  uint64_t value;
+};
+struct Pid {
+  int value;
+};
+struct Uid {
+  uint32_t value;
+};
+struct Gid {
+  uint32_t value;
+};
+struct Signal {
+  int value;
+};
+struct ClockId {
+  int value;
+};
+struct Mode {
+  uint32_t value;
+};  // umode_t
+struct OpenFlags {
+  int value;
+};
+struct AtFlags {
+  int value;
+};
+struct MapProt {
+  uint64_t value;
+};
+struct MapFlags {
+  uint64_t value;
+};
+struct CloneFlags {
+  uint64_t value;
+};
+struct Command {
+  uint32_t value;
+};  // fcntl, ioctl, prctl, futex ... operations
 
 // How a kind is decoded from its register and printed (arg_print.cpp).
 template <class T>
@@ -72,14 +114,14 @@ void print_clone_flags(uint64_t value, std::string& out);
 void print_string(Task& task, uint64_t addr, std::string& out);
 }  // namespace internal
 
-#define BOXRUN_ARG(Type, name, as, printer)                                                  \
-  template <>                                                                                \
-  struct Arg<Type> {                                                                         \
-    static constexpr std::string_view kKind = name;                                          \
-    static Type decode(uint64_t reg) { return {static_cast<as>(reg)}; }                      \
-    static void print(Task&, const Frame& frame, size_t i, std::string& out) {               \
-      internal::printer(decode(frame.args[i]).value, out);                                   \
-    }                                                                                        \
+#define BOXRUN_ARG(Type, name, as, printer)                                    \
+  template <>                                                                  \
+  struct Arg<Type> {                                                           \
+    static constexpr std::string_view kKind = name;                            \
+    static Type decode(uint64_t reg) { return {static_cast<as>(reg)}; }        \
+    static void print(Task&, const Frame& frame, size_t i, std::string& out) { \
+      internal::printer(decode(frame.args[i]).value, out);                     \
+    }                                                                          \
   }
 
 BOXRUN_ARG(Fd, "fd", int, print_int);

@@ -23,9 +23,7 @@ Result<uint64_t> change_times(Task& task, DirFd dirfd, UserPath path, const vfs:
   return zero(vfs::change_times(caller, TRY(place_of(task, dirfd, path, flags)), times));
 }
 
-vfs::NewTimes both_now() {
-  return {vfs::TimeChange{.now = true}, vfs::TimeChange{.now = true}};
-}
+vfs::NewTimes both_now() { return {vfs::TimeChange{.now = true}, vfs::TimeChange{.now = true}}; }
 
 Result<vfs::NewTimes> times_of(Task& task, UserIn<timeval> from) {
   if (!from) return both_now();
@@ -122,8 +120,8 @@ Result<uint64_t> sys_faccessat2(Task& task, DirFd dirfd, UserPath path, Int mode
   if ((flags.value & ~(kPlaceFlags | AT_EACCESS)) != 0) return Errno::kInval;
   const PathArgument argument = TRY(path_argument(task, dirfd, path));
   FileCaller caller(task);
-  return zero(vfs::access_at(caller, argument.at(), static_cast<vfs::AccessMask>(mode.value),
-                             flags.value));
+  return zero(
+      vfs::access_at(caller, argument.at(), static_cast<vfs::AccessMask>(mode.value), flags.value));
 }
 Result<uint64_t> sys_faccessat(Task& task, DirFd dirfd, UserPath path, Int mode) {
   return sys_faccessat2(task, dirfd, path, mode, AtFlags{0});

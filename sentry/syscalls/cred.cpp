@@ -207,10 +207,13 @@ Result<size_t> halves_of(Task& task, UserInOut<__user_cap_header_struct> address
                          __user_cap_header_struct& header) {
   header = TRY(task.mm().read(address.in()));
   switch (header.version) {
-    case _LINUX_CAPABILITY_VERSION_1: return size_t{1};
+    case _LINUX_CAPABILITY_VERSION_1:
+      return size_t{1};
     case _LINUX_CAPABILITY_VERSION_2:
-    case _LINUX_CAPABILITY_VERSION_3: return size_t{2};
-    default: break;
+    case _LINUX_CAPABILITY_VERSION_3:
+      return size_t{2};
+    default:
+      break;
   }
   __user_cap_header_struct known = header;
   known.version = _LINUX_CAPABILITY_VERSION_3;
@@ -224,7 +227,8 @@ Result<uint64_t> sys_capget(Task& task, UserInOut<__user_cap_header_struct> addr
                             UserOut<__user_cap_data_struct> out) {
   __user_cap_header_struct header{};
   const auto halves = halves_of(task, address, header);
-  if (!halves.ok()) return !out && halves.error() == Errno::kInval ? Result<uint64_t>(0) : halves.error();
+  if (!halves.ok())
+    return !out && halves.error() == Errno::kInval ? Result<uint64_t>(0) : halves.error();
   if (header.pid < 0) return Errno::kInval;
   Ref<const Credentials> cred = task.cred_ref();
   if (header.pid != 0 && header.pid != task.tid()) {

@@ -23,8 +23,8 @@ class Encoder final : public vfs::DirectorySink {
     constexpr size_t kName64 = 19;
     constexpr size_t kNameOld = 18;
     const bool is_64 = layout_ == Layout::kLinuxDirent64;
-    const size_t unpadded = is_64 ? kName64 + entry.name.size() + 1
-                                  : kNameOld + entry.name.size() + 2;
+    const size_t unpadded =
+        is_64 ? kName64 + entry.name.size() + 1 : kNameOld + entry.name.size() + 2;
     const size_t length = (unpadded + 7) & ~size_t{7};
     if (bytes_.size() + length > room_) {
       full_ = true;

@@ -20,8 +20,9 @@ Result<uint64_t> wait(Task& task, Fd epoll, UserOut<epoll_event> out, int max, D
   vfs::Epoll* watched = vfs::Epoll::of(*file);
   if (watched == nullptr) return Errno::kInval;
   const size_t at_once = std::min<size_t>(static_cast<size_t>(max), kMaxAtOnce);
-  auto found = task.block_on(*watched->queue(), kReadable, deadline,
-                             [&] { return watched->collect(at_once); }, Errno::kIntr);
+  auto found = task.block_on(
+      *watched->queue(), kReadable, deadline, [&] { return watched->collect(at_once); },
+      Errno::kIntr);
   if (found.error() == Errno::kTimedOut) return uint64_t{0};
   if (!found.ok()) return found.error();
   std::vector<epoll_event> events(found->size());
@@ -63,10 +64,14 @@ Result<uint64_t> sys_epoll_ctl(Task& task, Fd epoll, Int operation, Fd fd,
   vfs::Epoll* watcher = vfs::Epoll::of(*file);
   if (watcher == nullptr || file == target) return Errno::kInval;
   switch (operation.value) {
-    case EPOLL_CTL_ADD: return zero(watcher->add(fd.value, target, interest));
-    case EPOLL_CTL_MOD: return zero(watcher->modify(fd.value, target, interest));
-    case EPOLL_CTL_DEL: return zero(watcher->remove(fd.value, target));
-    default: return Errno::kInval;
+    case EPOLL_CTL_ADD:
+      return zero(watcher->add(fd.value, target, interest));
+    case EPOLL_CTL_MOD:
+      return zero(watcher->modify(fd.value, target, interest));
+    case EPOLL_CTL_DEL:
+      return zero(watcher->remove(fd.value, target));
+    default:
+      return Errno::kInval;
   }
 }
 

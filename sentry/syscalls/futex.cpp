@@ -61,9 +61,9 @@ Result<uint64_t> sys_futex(Task& task, Address word, Command operation, Unsigned
     case FUTEX_WAIT:
     case FUTEX_WAIT_BITSET: {
       const bool absolute = command == FUTEX_WAIT_BITSET;
-      return wait(task, {word.value, shared, value.value, absolute ? value3.value : kAnyBit,
-                         TRY(deadline(task, timeout_or_value2.value, absolute, realtime)),
-                         !absolute});
+      return wait(task,
+                  {word.value, shared, value.value, absolute ? value3.value : kAnyBit,
+                   TRY(deadline(task, timeout_or_value2.value, absolute, realtime)), !absolute});
     }
     case FUTEX_WAKE:
       return uint64_t{TRY(futexes.wake(task.mm(), word.value, shared, value.value, kAnyBit))};
@@ -80,7 +80,8 @@ Result<uint64_t> sys_futex(Task& task, Address word, Command operation, Unsigned
       return uint64_t{TRY(futexes.wake_op(task.mm(), word.value, word2.value, shared, value.value,
                                           value2, value3.value))};
     // Priority inheritance comes with issue 4; FUTEX_FD is gone from Linux.
-    default: return Errno::kNoSys;
+    default:
+      return Errno::kNoSys;
   }
 }
 

@@ -15,10 +15,16 @@ Result<Range> range_of(FileDescription& file, const struct flock& raw) {
   int64_t start = raw.l_start;
   int64_t base = 0;
   switch (raw.l_whence) {
-    case SEEK_SET: break;
-    case SEEK_CUR: base = static_cast<int64_t>(file.position()); break;
-    case SEEK_END: base = static_cast<int64_t>(TRY(file.attributes()).size); break;
-    default: return Errno::kInval;
+    case SEEK_SET:
+      break;
+    case SEEK_CUR:
+      base = static_cast<int64_t>(file.position());
+      break;
+    case SEEK_END:
+      base = static_cast<int64_t>(TRY(file.attributes()).size);
+      break;
+    default:
+      return Errno::kInval;
   }
   if (start > INT64_MAX - base) return Errno::kOverflow;
   start += base;
@@ -30,7 +36,8 @@ Result<Range> range_of(FileDescription& file, const struct flock& raw) {
     return Range{static_cast<uint64_t>(start + raw.l_len), static_cast<uint64_t>(start)};
   }
   if (raw.l_len - 1 > INT64_MAX - start) return Errno::kOverflow;
-  return Range{static_cast<uint64_t>(start), static_cast<uint64_t>(start) + static_cast<uint64_t>(raw.l_len)};
+  return Range{static_cast<uint64_t>(start),
+               static_cast<uint64_t>(start) + static_cast<uint64_t>(raw.l_len)};
 }
 
 vfs::LockOwner owner_of(Task& task, FileDescription& file, bool description) {
@@ -105,13 +112,17 @@ Result<uint64_t> sys_flock(Task& task, Fd fd, Int operation) {
   const auto file = TRY(task.fds().get(fd.value));
   vfs::FileLocks& locks = file->inode().locks();
   switch (operation.value & ~LOCK_NB) {
-    case LOCK_UN: locks.unflock(file.get()); return uint64_t{0};
+    case LOCK_UN:
+      locks.unflock(file.get());
+      return uint64_t{0};
     case LOCK_SH:
-    case LOCK_EX: break;
-    default: return Errno::kInval;
+    case LOCK_EX:
+      break;
+    default:
+      return Errno::kInval;
   }
-  const auto kind = (operation.value & LOCK_EX) != 0 ? vfs::LockKind::kExclusive
-                                                     : vfs::LockKind::kShared;
+  const auto kind =
+      (operation.value & LOCK_EX) != 0 ? vfs::LockKind::kExclusive : vfs::LockKind::kShared;
   const auto attempt = [&] { return locks.flock(file.get(), kind); };
   if ((operation.value & LOCK_NB) != 0) return zero(attempt());
   return zero(task.block_on(locks.queue(), kAllEvents, std::nullopt, attempt));

@@ -87,22 +87,26 @@ Result<uint64_t> sys_readlink(Task& task, UserPath path, UserOut<Bytes> buffer, 
 
 Result<uint64_t> sys_mknodat(Task& task, DirFd dirfd, UserPath path, Mode mode, ULong dev) {
   // A mode without a type makes a regular file (fs/namei.c: may_mknod).
-  const auto type = (mode.value & S_IFMT) == 0 ? vfs::FileType::kRegular
-                                               : vfs::file_type_of(mode.value);
+  const auto type =
+      (mode.value & S_IFMT) == 0 ? vfs::FileType::kRegular : vfs::file_type_of(mode.value);
   switch (type) {
     case vfs::FileType::kRegular:
     case vfs::FileType::kFifo:
     case vfs::FileType::kSocket:
     case vfs::FileType::kCharDevice:
-    case vfs::FileType::kBlockDevice: break;
-    case vfs::FileType::kDirectory: return Errno::kPerm;
-    default: return Errno::kInval;
+    case vfs::FileType::kBlockDevice:
+      break;
+    case vfs::FileType::kDirectory:
+      return Errno::kPerm;
+    default:
+      return Errno::kInval;
   }
   const PathArgument argument = TRY(path_argument(task, dirfd, path));
   FileCaller caller(task);
   // The system call's 32-bit encoding (include/linux/kdev_t.h: new_decode_dev).
   const auto encoded = static_cast<uint32_t>(dev.value);
-  const uint64_t rdev = makedev((encoded & 0xfff00) >> 8, (encoded & 0xff) | (encoded >> 12 & 0xfff00));
+  const uint64_t rdev =
+      makedev((encoded & 0xfff00) >> 8, (encoded & 0xff) | (encoded >> 12 & 0xfff00));
   return zero(vfs::make_node(caller, argument.at(), type, mode.value & vfs::kPermissionBits, rdev));
 }
 Result<uint64_t> sys_mknod(Task& task, UserPath path, Mode mode, ULong dev) {

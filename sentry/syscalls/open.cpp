@@ -21,8 +21,7 @@ Result<uint64_t> open_path(Task& task, DirFd dirfd, UserPath path, const vfs::Op
 
 // open(2) ignores what openat2(2) refuses, and knows no large-file flag on x86-64.
 Result<uint64_t> open_loosely(Task& task, DirFd dirfd, UserPath path, OpenFlags flags, Mode mode) {
-  const bool makes_file =
-      (flags.value & O_CREAT) != 0 || (flags.value & O_TMPFILE) == O_TMPFILE;
+  const bool makes_file = (flags.value & O_CREAT) != 0 || (flags.value & O_TMPFILE) == O_TMPFILE;
   vfs::OpenHow how;
   how.flags = flags.value;
   how.mode = makes_file ? mode.value & vfs::kPermissionBits : 0;

@@ -52,7 +52,8 @@ std::string suggestion(const std::string& pattern) {
 MaybeFailure check_rules(const std::vector<PolicyRule>& rules) {
   for (const PolicyRule& rule : rules) {
     const auto all = rows();
-    if (std::any_of(all.begin(), all.end(), [&](auto& row) { return matches(rule.pattern, row); })) {
+    if (std::any_of(all.begin(), all.end(),
+                    [&](auto& row) { return matches(rule.pattern, row); })) {
       continue;
     }
     return Failure{fmt::format("{}: no system call matches \"{}\"", rule.origin, rule.pattern),

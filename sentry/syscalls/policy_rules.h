@@ -12,7 +12,7 @@ namespace boxrun::syscalls {
 struct PolicyRule {
   std::string pattern;  // a name, a glob with * and ?, or an @group
   policy::Verdict verdict;
-  std::string origin;   // where it was said
+  std::string origin;  // where it was said
 };
 
 // A name that matches nothing is a failure that names the rule and, where one is close, the system

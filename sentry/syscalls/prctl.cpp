@@ -24,8 +24,8 @@ Result<uint64_t> set_pdeath_signal(Task& task, uint64_t signo) {
 
 Result<uint64_t> set_dumpable(Task& task, uint64_t value) {
   if (value > 1) return Errno::kInval;
-  task.group().dumpable = value == 1 ? kernel::ThreadGroup::Dumpable::kYes
-                                     : kernel::ThreadGroup::Dumpable::kNo;
+  task.group().dumpable =
+      value == 1 ? kernel::ThreadGroup::Dumpable::kYes : kernel::ThreadGroup::Dumpable::kNo;
   return uint64_t{0};
 }
 
@@ -54,8 +54,7 @@ Result<uint64_t> set_securebits(Task& task, uint64_t bits) {
   const uint64_t locked = old.securebits & SECURE_ALL_LOCKS;
   const bool changes_locked = ((locked >> 1) & (old.securebits ^ bits)) != 0;
   const bool drops_lock = (locked & ~bits) != 0;
-  if ((bits & ~kKnown) != 0 || changes_locked || drops_lock ||
-      !old.has_capability(CAP_SETPCAP)) {
+  if ((bits & ~kKnown) != 0 || changes_locked || drops_lock || !old.has_capability(CAP_SETPCAP)) {
     return Errno::kPerm;
   }
   Ref<Credentials> cred = old.clone();
@@ -124,21 +123,33 @@ Result<uint64_t> sys_prctl(Task& task, Command option, ULong arg2, ULong arg3, U
                            ULong arg5) {
   using Dumpable = kernel::ThreadGroup::Dumpable;
   switch (option.value) {
-    case PR_SET_PDEATHSIG: return set_pdeath_signal(task, arg2.value);
-    case PR_GET_PDEATHSIG: return zero(task.mm().write(UserOut<int>{arg2.value}, task.pdeath_signal));
-    case PR_SET_DUMPABLE: return set_dumpable(task, arg2.value);
-    case PR_GET_DUMPABLE: return task.group().dumpable == Dumpable::kYes ? 1 : 0;
-    case PR_GET_SECCOMP: return 0;  // no filter of the guest's own
-    case PR_SET_NAME: return set_name(task, arg2.value);
-    case PR_GET_NAME: return get_name(task, arg2.value);
-    case PR_SET_KEEPCAPS: return set_keep_caps(task, arg2.value);
-    case PR_GET_KEEPCAPS: return (task.cred().securebits & SECBIT_KEEP_CAPS) != 0 ? 1 : 0;
-    case PR_SET_SECUREBITS: return set_securebits(task, arg2.value);
-    case PR_GET_SECUREBITS: return uint64_t{task.cred().securebits};
+    case PR_SET_PDEATHSIG:
+      return set_pdeath_signal(task, arg2.value);
+    case PR_GET_PDEATHSIG:
+      return zero(task.mm().write(UserOut<int>{arg2.value}, task.pdeath_signal));
+    case PR_SET_DUMPABLE:
+      return set_dumpable(task, arg2.value);
+    case PR_GET_DUMPABLE:
+      return task.group().dumpable == Dumpable::kYes ? 1 : 0;
+    case PR_GET_SECCOMP:
+      return 0;  // no filter of the guest's own
+    case PR_SET_NAME:
+      return set_name(task, arg2.value);
+    case PR_GET_NAME:
+      return get_name(task, arg2.value);
+    case PR_SET_KEEPCAPS:
+      return set_keep_caps(task, arg2.value);
+    case PR_GET_KEEPCAPS:
+      return (task.cred().securebits & SECBIT_KEEP_CAPS) != 0 ? 1 : 0;
+    case PR_SET_SECUREBITS:
+      return set_securebits(task, arg2.value);
+    case PR_GET_SECUREBITS:
+      return uint64_t{task.cred().securebits};
     case PR_CAPBSET_READ:
       if (arg2.value > CAP_LAST_CAP) return Errno::kInval;
       return task.cred().bounding.has(static_cast<int>(arg2.value)) ? 1 : 0;
-    case PR_CAPBSET_DROP: return drop_bounding(task, arg2.value);
+    case PR_CAPBSET_DROP:
+      return drop_bounding(task, arg2.value);
     case PR_CAP_AMBIENT:
       if (any({arg4, arg5})) return Errno::kInval;
       return change_ambient(task, arg2.value, arg3.value);
@@ -149,7 +160,8 @@ Result<uint64_t> sys_prctl(Task& task, Command option, ULong arg2, ULong arg3, U
     case PR_GET_NO_NEW_PRIVS:
       if (any({arg2, arg3, arg4, arg5})) return Errno::kInval;
       return task.no_new_privs ? 1 : 0;
-    case PR_SET_CHILD_SUBREAPER: return set_subreaper(task, arg2.value);
+    case PR_SET_CHILD_SUBREAPER:
+      return set_subreaper(task, arg2.value);
     case PR_GET_CHILD_SUBREAPER: {
       int value = 0;
       {
@@ -161,13 +173,17 @@ Result<uint64_t> sys_prctl(Task& task, Command option, ULong arg2, ULong arg3, U
     case PR_SET_TIMERSLACK:
       task.timer_slack = arg2.value == 0 ? 50'000 : static_cast<Nanos>(arg2.value & INT64_MAX);
       return uint64_t{0};
-    case PR_GET_TIMERSLACK: return static_cast<uint64_t>(task.timer_slack);
-    case PR_GET_TID_ADDRESS: return zero(task.mm().write(UserOut<uint64_t>{arg2.value}, task.clear_child_tid));
+    case PR_GET_TIMERSLACK:
+      return static_cast<uint64_t>(task.timer_slack);
+    case PR_GET_TID_ADDRESS:
+      return zero(task.mm().write(UserOut<uint64_t>{arg2.value}, task.clear_child_tid));
     // A cooperative answer: transparent huge pages are the Sentry's business.
-    case PR_GET_THP_DISABLE: return uint64_t{0};
+    case PR_GET_THP_DISABLE:
+      return uint64_t{0};
     // Naming anonymous memory needs CONFIG_ANON_VMA_NAME, which this Linux lacks; PR_SET_MM needs
     // CAP_SYS_RESOURCE. Programs go on without either.
-    default: return Errno::kInval;
+    default:
+      return Errno::kInval;
   }
 }
 
@@ -184,7 +200,8 @@ Result<uint64_t> sys_arch_prctl(Task& task, Command code, ULong addr) {
       return zero(task.mm().write(UserOut<uint64_t>{addr.value}, task.cpu().registers().fs_base));
     case ARCH_GET_GS:
       return zero(task.mm().write(UserOut<uint64_t>{addr.value}, task.cpu().registers().gs_base));
-    default: return Errno::kInval;
+    default:
+      return Errno::kInval;
   }
 }
 

@@ -23,16 +23,16 @@ Result<uint64_t> clone_with(Task& task, const kernel::CloneArgs& args) {
   return static_cast<uint64_t>(TRY(kernel::clone_task(task, args)));
 }
 
-constexpr int kWaitOptions =
-    WNOHANG | WUNTRACED | WCONTINUED | __WNOTHREAD | __WCLONE | __WALL;
-constexpr int kWaitidOptions = WNOHANG | WNOWAIT | WEXITED | WSTOPPED | WCONTINUED | __WNOTHREAD |
-                               __WCLONE | __WALL;
+constexpr int kWaitOptions = WNOHANG | WUNTRACED | WCONTINUED | __WNOTHREAD | __WCLONE | __WALL;
+constexpr int kWaitidOptions =
+    WNOHANG | WNOWAIT | WEXITED | WSTOPPED | WCONTINUED | __WNOTHREAD | __WCLONE | __WALL;
 
 using Kind = kernel::WaitSelector::Kind;
 
 Result<kernel::WaitSelector> waitid_selector(Task& task, int id_type, pid_t id) {
   switch (id_type) {
-    case P_ALL: return kernel::WaitSelector{Kind::kAny, 0};
+    case P_ALL:
+      return kernel::WaitSelector{Kind::kAny, 0};
     case P_PID:
       if (id <= 0) return Errno::kInval;
       return kernel::WaitSelector{Kind::kProcess, id};
@@ -45,7 +45,8 @@ Result<kernel::WaitSelector> waitid_selector(Task& task, int id_type, pid_t id) 
       const auto target = TRY(kernel::process_of(*file));
       return kernel::WaitSelector{Kind::kProcess, target->tgid};
     }
-    default: return Errno::kInval;
+    default:
+      return Errno::kInval;
   }
 }
 

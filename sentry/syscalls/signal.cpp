@@ -34,10 +34,17 @@ Result<uint64_t> sys_rt_sigprocmask(Task& task, Int how, UserIn<SignalSet> set,
   if (set) {
     const SignalSet change = TRY(task.mm().read(set));
     switch (how.value) {
-      case SIG_BLOCK: task.set_signal_mask(before | change); break;
-      case SIG_UNBLOCK: task.set_signal_mask(before & ~change); break;
-      case SIG_SETMASK: task.set_signal_mask(change); break;
-      default: return Errno::kInval;
+      case SIG_BLOCK:
+        task.set_signal_mask(before | change);
+        break;
+      case SIG_UNBLOCK:
+        task.set_signal_mask(before & ~change);
+        break;
+      case SIG_SETMASK:
+        task.set_signal_mask(change);
+        break;
+      default:
+        return Errno::kInval;
     }
   }
   if (old) TRY(task.mm().write(old, before));

@@ -51,7 +51,8 @@ Result<uint64_t> sys_memfd_create(Task& task, UserString name, Unsigned flags) {
 
 Result<uint64_t> sys_signalfd4(Task& task, Int fd, UserIn<kernel::SignalSet> address, Size size,
                                Int flags) {
-  if ((flags.value & ~(SFD_CLOEXEC | SFD_NONBLOCK)) != 0 || size.value != sizeof(kernel::SignalSet)) {
+  if ((flags.value & ~(SFD_CLOEXEC | SFD_NONBLOCK)) != 0 ||
+      size.value != sizeof(kernel::SignalSet)) {
     return Errno::kInval;
   }
   const kernel::SignalSet mask = TRY(task.mm().read(address)) & ~kernel::kUnblockable;

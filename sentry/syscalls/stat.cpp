@@ -129,8 +129,7 @@ Result<uint64_t> sys_newfstatat(Task& task, DirFd dirfd, UserPath path, UserOut<
 
 Result<uint64_t> sys_statx(Task& task, DirFd dirfd, UserPath path, AtFlags flags, Unsigned mask,
                            UserOut<struct statx> out) {
-  constexpr int kKnown =
-      AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | AT_STATX_SYNC_TYPE;
+  constexpr int kKnown = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | AT_STATX_SYNC_TYPE;
   if ((mask.value & STATX__RESERVED) != 0 || (flags.value & ~kKnown) != 0 ||
       (flags.value & AT_STATX_SYNC_TYPE) == AT_STATX_SYNC_TYPE) {
     return Errno::kInval;

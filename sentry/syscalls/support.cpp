@@ -38,11 +38,16 @@ void FileCaller::denied(const vfs::Denial& denial) {
     record_denial(task_, kind, denial.error, denial.path, detail);
   };
   switch (denial.kind) {
-    case vfs::Denial::Kind::kHidden: return record(Kind::kFileRead, "hidden");
-    case vfs::Denial::Kind::kNotGranted: return record(Kind::kFileRead, "not mounted");
-    case vfs::Denial::Kind::kReadOnly: return record(Kind::kFileWrite, "read-only");
-    case vfs::Denial::Kind::kNoExec: return record(Kind::kFileExec, "noexec");
-    case vfs::Denial::Kind::kDevice: return record(Kind::kFileRead, "device");
+    case vfs::Denial::Kind::kHidden:
+      return record(Kind::kFileRead, "hidden");
+    case vfs::Denial::Kind::kNotGranted:
+      return record(Kind::kFileRead, "not mounted");
+    case vfs::Denial::Kind::kReadOnly:
+      return record(Kind::kFileWrite, "read-only");
+    case vfs::Denial::Kind::kNoExec:
+      return record(Kind::kFileExec, "noexec");
+    case vfs::Denial::Kind::kDevice:
+      return record(Kind::kFileRead, "device");
   }
 }
 

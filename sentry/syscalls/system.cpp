@@ -60,8 +60,8 @@ Result<uint64_t> sys_getrandom(Task& task, UserOut<Bytes> buffer, Size size, Uns
   constexpr uint32_t kKnown = GRND_NONBLOCK | GRND_RANDOM | GRND_INSECURE;
   constexpr uint32_t kBoth = GRND_RANDOM | GRND_INSECURE;
   if ((flags.value & ~kKnown) != 0 || (flags.value & kBoth) == kBoth) return Errno::kInval;
-  const mm::Pinned pinned = TRY(
-      task.mm().pin(buffer.addr, std::min(size.value, kMaxTransfer), mm::Access::kWrite));
+  const mm::Pinned pinned =
+      TRY(task.mm().pin(buffer.addr, std::min(size.value, kMaxTransfer), mm::Access::kWrite));
   IoBuffers to = pinned.buffers();
   std::array<std::byte, 4096> chunk;
   uint64_t done = 0;

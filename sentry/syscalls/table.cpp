@@ -12,27 +12,27 @@
 namespace boxrun::syscalls {
 namespace {
 
-#define SYSCALL(name, group, support, note)                                                  \
-  Syscall {                                                                                  \
-    abi::kSys_##name, #name, &Bind<&sys_##name>::call, &Bind<&sys_##name>::print,            \
-        Group::group, Support::support, Errno::kOk, note, Bind<&sys_##name>::kArgc,          \
-        Bind<&sys_##name>::kinds(), false                                                    \
+#define SYSCALL(name, group, support, note)                                                       \
+  Syscall {                                                                                       \
+    abi::kSys_##name, #name, &Bind<&sys_##name>::call, &Bind<&sys_##name>::print, Group::group,   \
+        Support::support, Errno::kOk, note, Bind<&sys_##name>::kArgc, Bind<&sys_##name>::kinds(), \
+        false                                                                                     \
   }
-#define SYSCALL_SETS_REGISTERS(name, group, support, note)                                   \
-  [] {                                                                                       \
-    Syscall row = SYSCALL(name, group, support, note);                                       \
-    row.sets_registers = true;                                                               \
-    return row;                                                                              \
+#define SYSCALL_SETS_REGISTERS(name, group, support, note) \
+  [] {                                                     \
+    Syscall row = SYSCALL(name, group, support, note);     \
+    row.sets_registers = true;                             \
+    return row;                                            \
   }()
-#define REFUSED(name, group, errno_value, note)                                              \
-  Syscall {                                                                                  \
-    abi::kSys_##name, #name, nullptr, nullptr, Group::group, Support::kRefused,              \
-        Errno::errno_value, note, 0, {}, false                                               \
+#define REFUSED(name, group, errno_value, note)                                 \
+  Syscall {                                                                     \
+    abi::kSys_##name, #name, nullptr, nullptr, Group::group, Support::kRefused, \
+        Errno::errno_value, note, 0, {}, false                                  \
   }
-#define NONE(name, group)                                                                    \
-  Syscall {                                                                                  \
-    abi::kSys_##name, #name, nullptr, nullptr, Group::group, Support::kNone, Errno::kNoSys,  \
-        "", 0, {}, false                                                                     \
+#define NONE(name, group)                                                                          \
+  Syscall {                                                                                        \
+    abi::kSys_##name, #name, nullptr, nullptr, Group::group, Support::kNone, Errno::kNoSys, "", 0, \
+        {}, false                                                                                  \
   }
 
 // clang-format off
@@ -483,8 +483,9 @@ std::bitset<64> groups_named(std::string_view name) {
 
 std::string_view group_name(Group group) {
   static constexpr std::string_view kNames[] = {
-      "io", "file", "dir", "stat", "mm", "process", "exec", "signal", "time", "futex", "poll",
-      "socket", "cred", "ipc", "system", "mount", "module",  "bpf",    "key",    "ptrace", "aio"};
+      "io",     "file",  "dir",    "stat", "mm",     "process", "exec",
+      "signal", "time",  "futex",  "poll", "socket", "cred",    "ipc",
+      "system", "mount", "module", "bpf",  "key",    "ptrace",  "aio"};
   return kNames[static_cast<size_t>(group)];
 }
 

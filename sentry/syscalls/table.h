@@ -16,8 +16,27 @@ namespace boxrun::syscalls {
 
 // Groups as users name them: "@file" in a profile, --trace=file.
 enum class Group : uint8_t {
-  kIo, kFile, kDir, kStat, kMm, kProcess, kExec, kSignal, kTime, kFutex, kPoll, kSocket, kCred,
-  kIpc, kSystem, kMount, kModule, kBpf, kKey, kPtrace, kAio,
+  kIo,
+  kFile,
+  kDir,
+  kStat,
+  kMm,
+  kProcess,
+  kExec,
+  kSignal,
+  kTime,
+  kFutex,
+  kPoll,
+  kSocket,
+  kCred,
+  kIpc,
+  kSystem,
+  kMount,
+  kModule,
+  kBpf,
+  kKey,
+  kPtrace,
+  kAio,
 };
 std::string_view group_name(Group group);
 // The groups of that name, for traces: all of them for an empty name, none for an unknown one.
@@ -71,7 +90,7 @@ struct Bind<Fn> {
  private:
   template <size_t... I>
   static Result<uint64_t> call_with(Task& task, [[maybe_unused]] const Frame& frame,
-                                   std::index_sequence<I...>) {
+                                    std::index_sequence<I...>) {
     return Fn(task, Arg<A>::decode(frame.args[I])...);
   }
   template <class T>

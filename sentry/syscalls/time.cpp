@@ -20,14 +20,19 @@ Result<Nanos> now_on(Task& task, clockid_t id) {
   switch (id) {
     case CLOCK_REALTIME:
     case CLOCK_REALTIME_COARSE:
-    case CLOCK_REALTIME_ALARM: return clock.realtime();
-    case CLOCK_TAI: return clock.realtime();
+    case CLOCK_REALTIME_ALARM:
+      return clock.realtime();
+    case CLOCK_TAI:
+      return clock.realtime();
     case CLOCK_MONOTONIC:
     case CLOCK_MONOTONIC_COARSE:
-    case CLOCK_MONOTONIC_RAW: return clock.monotonic();
+    case CLOCK_MONOTONIC_RAW:
+      return clock.monotonic();
     case CLOCK_BOOTTIME:
-    case CLOCK_BOOTTIME_ALARM: return clock.boottime();
-    default: return Errno::kInval;
+    case CLOCK_BOOTTIME_ALARM:
+      return clock.boottime();
+    default:
+      return Errno::kInval;
   }
 }
 
@@ -61,8 +66,10 @@ bool can_sleep_on(clockid_t clock) {
     case CLOCK_MONOTONIC:
     case CLOCK_BOOTTIME:
     case CLOCK_REALTIME_ALARM:
-    case CLOCK_BOOTTIME_ALARM: return true;
-    default: return kernel::is_cpu_clock(clock);
+    case CLOCK_BOOTTIME_ALARM:
+      return true;
+    default:
+      return kernel::is_cpu_clock(clock);
   }
 }
 
@@ -92,8 +99,7 @@ Result<uint64_t> sys_time(Task& task, UserOut<time_t> out) {
   return static_cast<uint64_t>(now);
 }
 
-Result<uint64_t> sys_gettimeofday(Task& task, UserOut<timeval> out,
-                                  UserOut<struct timezone> zone) {
+Result<uint64_t> sys_gettimeofday(Task& task, UserOut<timeval> out, UserOut<struct timezone> zone) {
   if (out) {
     const timespec now = to_timespec(task.kernel().clock().realtime());
     TRY(task.mm().write(out, timeval{now.tv_sec, now.tv_nsec / 1000}));
@@ -108,8 +114,7 @@ Result<uint64_t> sys_clock_gettime(Task& task, ClockId clock, UserOut<timespec> 
 
 Result<uint64_t> sys_clock_getres(Task& task, ClockId clock, UserOut<timespec> out) {
   TRY(now_on(task, clock.value));
-  const bool coarse =
-      clock.value == CLOCK_REALTIME_COARSE || clock.value == CLOCK_MONOTONIC_COARSE;
+  const bool coarse = clock.value == CLOCK_REALTIME_COARSE || clock.value == CLOCK_MONOTONIC_COARSE;
   if (out) TRY(task.mm().write(out, timespec{0, coarse ? 4'000'000 : 1}));
   return uint64_t{0};
 }

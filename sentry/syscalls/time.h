@@ -20,8 +20,7 @@ Result<uint64_t> sys_nanosleep(Task& task, UserIn<timespec> duration, UserOut<ti
 Result<uint64_t> sys_clock_nanosleep(Task& task, ClockId clock, Int flags, UserIn<timespec> time,
                                      UserOut<timespec> left);
 Result<uint64_t> sys_getitimer(Task& task, Int which, UserOut<itimerval> out);
-Result<uint64_t> sys_setitimer(Task& task, Int which, UserIn<itimerval> in,
-                               UserOut<itimerval> old);
+Result<uint64_t> sys_setitimer(Task& task, Int which, UserIn<itimerval> in, UserOut<itimerval> old);
 Result<uint64_t> sys_alarm(Task& task, Unsigned seconds);
 Result<uint64_t> sys_timer_create(Task& task, ClockId clock, UserIn<sigevent> event,
                                   UserOut<int> id);

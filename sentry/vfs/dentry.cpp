@@ -6,7 +6,10 @@
 namespace boxrun::vfs {
 
 Dentry::Dentry(DentryCache& cache, Ref<Dentry> parent, std::string name, Ref<Inode> inode)
-    : cache_(cache), name_(std::move(name)), parent_(std::move(parent)), inode_(std::move(inode)),
+    : cache_(cache),
+      name_(std::move(name)),
+      parent_(std::move(parent)),
+      inode_(std::move(inode)),
       directory_mutex_(cache.directory_rank_) {}
 
 Ref<Inode> Dentry::inode() const {

@@ -37,7 +37,7 @@ class FileSystem : public RefCounted {
   struct Properties {
     std::string type;  // as in /proc/filesystems
     uint64_t device = 0;
-    bool read_only = false;    // the file system itself; a Mount may be read-only on top
+    bool read_only = false;  // the file system itself; a Mount may be read-only on top
     // false: no dentry outlives its last user, and none stands for a missing name (proc)
     bool caches_names = true;
     // Where the locks of its names belong. Those of proc come before the kernel's, which its

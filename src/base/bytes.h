@@ -21,8 +21,8 @@ bool safe_load(const uint32_t* from, uint32_t& value);
 bool safe_exchange(uint32_t* at, uint32_t& value);
 // Stores `desired` if the word equals `expected`; `expected` gets the value found in any case.
 bool safe_compare_exchange(uint32_t* at, uint32_t& expected, uint32_t desired);
-// Installs the process-wide SIGBUS and SIGSEGV handlers behind these functions. A fault anywhere else
-// still ends the process as it would have without them.
+// Installs the process-wide SIGBUS and SIGSEGV handlers behind these functions. A fault anywhere
+// else still ends the process as it would have without them.
 void install_fault_handlers();
 
 // A cursor over host memory that somebody else owns (pinned guest memory, or a plain buffer in a

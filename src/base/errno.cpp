@@ -14,12 +14,18 @@ const char* name_of(int e) { return strerrorname_np(e); }
 
 std::string_view errno_name(Errno e) {
   switch (e) {
-    case Errno::kRestartSys: return "ERESTARTSYS";
-    case Errno::kRestartNoIntr: return "ERESTARTNOINTR";
-    case Errno::kRestartNoHand: return "ERESTARTNOHAND";
-    case Errno::kRestartBlock: return "ERESTART_RESTARTBLOCK";
-    case Errno::kOpNotSupp: return "EOPNOTSUPP";
-    default: break;
+    case Errno::kRestartSys:
+      return "ERESTARTSYS";
+    case Errno::kRestartNoIntr:
+      return "ERESTARTNOINTR";
+    case Errno::kRestartNoHand:
+      return "ERESTARTNOHAND";
+    case Errno::kRestartBlock:
+      return "ERESTART_RESTARTBLOCK";
+    case Errno::kOpNotSupp:
+      return "EOPNOTSUPP";
+    default:
+      break;
   }
   const char* name = name_of(static_cast<int>(e));
   return name != nullptr ? std::string_view(name) : std::string_view("E?");

@@ -19,11 +19,11 @@ void log_line(LogLevel level, std::string_view format, fmt::format_args args);
 
 }  // namespace boxrun
 
-#define LOG(level, format, ...)                                                              \
-  do {                                                                                       \
-    if (static_cast<int>(::boxrun::LogLevel::level) <=                                       \
-        ::boxrun::internal::log_level.load(std::memory_order_relaxed)) {                     \
-      ::boxrun::internal::log_line(::boxrun::LogLevel::level, format,                        \
-                                   fmt::make_format_args(__VA_ARGS__));                      \
-    }                                                                                        \
+#define LOG(level, format, ...)                                          \
+  do {                                                                   \
+    if (static_cast<int>(::boxrun::LogLevel::level) <=                   \
+        ::boxrun::internal::log_level.load(std::memory_order_relaxed)) { \
+      ::boxrun::internal::log_line(::boxrun::LogLevel::level, format,    \
+                                   fmt::make_format_args(__VA_ARGS__));  \
+    }                                                                    \
   } while (false)

@@ -58,11 +58,11 @@ class Ref {
   Ref(const Ref& other) : Ref(other.p_) {}
   Ref(Ref&& other) noexcept : p_(std::exchange(other.p_, nullptr)) {}
   template <class U>
-    requires std::convertible_to<U*, T*>
-  Ref(const Ref<U>& other) : Ref(other.get()) {}  // NOLINT(google-explicit-constructor)
+  requires std::convertible_to<U*, T*> Ref(const Ref<U>& other)
+      : Ref(other.get()) {}  // NOLINT(google-explicit-constructor)
   template <class U>
-    requires std::convertible_to<U*, T*>
-  Ref(Ref<U>&& other) noexcept : p_(other.release()) {}  // NOLINT(google-explicit-constructor)
+  requires std::convertible_to<U*, T*> Ref(Ref<U>&& other)
+  noexcept : p_(other.release()) {}  // NOLINT(google-explicit-constructor)
   Ref& operator=(Ref other) noexcept {
     std::swap(p_, other.p_);
     return *this;
@@ -72,11 +72,19 @@ class Ref {
   }
 
   T* get() const { return p_; }
-  T& operator*() const { DCHECK(p_ != nullptr); return *p_; }
-  T* operator->() const { DCHECK(p_ != nullptr); return p_; }
+  T& operator*() const {
+    DCHECK(p_ != nullptr);
+    return *p_;
+  }
+  T* operator->() const {
+    DCHECK(p_ != nullptr);
+    return p_;
+  }
   explicit operator bool() const { return p_ != nullptr; }
   template <class U>
-  bool operator==(const Ref<U>& other) const { return p_ == other.get(); }
+  bool operator==(const Ref<U>& other) const {
+    return p_ == other.get();
+  }
   bool operator==(std::nullptr_t) const { return p_ == nullptr; }
 
   // Gives up the reference without dropping it.
@@ -92,13 +100,19 @@ class Ref {
 };
 
 template <class T>
-Ref<T> adopt_ref(T* owned) { return Ref<T>::adopt(owned); }
+Ref<T> adopt_ref(T* owned) {
+  return Ref<T>::adopt(owned);
+}
 
 template <class T, class... Args>
-Ref<T> make_ref(Args&&... args) { return Ref<T>::adopt(new T(std::forward<Args>(args)...)); }
+Ref<T> make_ref(Args&&... args) {
+  return Ref<T>::adopt(new T(std::forward<Args>(args)...));
+}
 
 // Casts down where the caller knows the type by other means.
 template <class T, class U>
-Ref<T> static_ref_cast(Ref<U> r) { return Ref<T>::adopt(static_cast<T*>(r.release())); }
+Ref<T> static_ref_cast(Ref<U> r) {
+  return Ref<T>::adopt(static_cast<T*>(r.release()));
+}
 
 }  // namespace boxrun

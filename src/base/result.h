@@ -14,15 +14,19 @@ namespace boxrun {
 template <class T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : ok_(true) { ::new (&value_) T(std::move(value)); }  // NOLINT(google-explicit-constructor)
+  Result(T value) : ok_(true) {
+    ::new (&value_) T(std::move(value));
+  }  // NOLINT(google-explicit-constructor)
   template <class U>
-    requires(std::is_convertible_v<U, T> && !std::is_same_v<std::remove_cvref_t<U>, T> &&
-             !std::is_same_v<std::remove_cvref_t<U>, Errno> &&
-             !std::is_same_v<std::remove_cvref_t<U>, Result>)
-  Result(U&& value) : ok_(true) {  // NOLINT(google-explicit-constructor,bugprone-forwarding-reference-overload)
+  requires(std::is_convertible_v<U, T> && !std::is_same_v<std::remove_cvref_t<U>, T> &&
+           !std::is_same_v<std::remove_cvref_t<U>, Errno> &&
+           !std::is_same_v<std::remove_cvref_t<U>, Result>) Result(U&& value)
+      : ok_(true) {  // NOLINT(google-explicit-constructor,bugprone-forwarding-reference-overload)
     ::new (&value_) T(std::forward<U>(value));
   }
-  Result(Errno e) : ok_(false), errno_(e) { DCHECK(e != Errno::kOk); }  // NOLINT(google-explicit-constructor)
+  Result(Errno e) : ok_(false), errno_(e) {
+    DCHECK(e != Errno::kOk);
+  }  // NOLINT(google-explicit-constructor)
   Result(Result&& other) noexcept : ok_(other.ok_) {
     if (ok_) {
       ::new (&value_) T(std::move(other.value_));
@@ -47,11 +51,26 @@ class [[nodiscard]] Result {
   explicit operator bool() const { return ok_; }
   Errno error() const { return ok_ ? Errno::kOk : errno_; }
 
-  T& operator*() & { CHECK(ok_); return value_; }
-  const T& operator*() const& { CHECK(ok_); return value_; }
-  T* operator->() { CHECK(ok_); return &value_; }
-  const T* operator->() const { CHECK(ok_); return &value_; }
-  T take() && { CHECK(ok_); return std::move(value_); }
+  T& operator*() & {
+    CHECK(ok_);
+    return value_;
+  }
+  const T& operator*() const& {
+    CHECK(ok_);
+    return value_;
+  }
+  T* operator->() {
+    CHECK(ok_);
+    return &value_;
+  }
+  const T* operator->() const {
+    CHECK(ok_);
+    return &value_;
+  }
+  T take() && {
+    CHECK(ok_);
+    return std::move(value_);
+  }
   T value_or(T other) && { return ok_ ? std::move(value_) : std::move(other); }
 
  private:
@@ -82,10 +101,10 @@ class [[nodiscard]] Result<void> {
 #define TRY(...) BOXRUN_TRY_NAMED(BOXRUN_TRY_JOIN(try_result_, __COUNTER__), __VA_ARGS__)
 #define BOXRUN_TRY_JOIN(a, b) BOXRUN_TRY_JOIN_EXPANDED(a, b)
 #define BOXRUN_TRY_JOIN_EXPANDED(a, b) a##b
-#define BOXRUN_TRY_NAMED(name, ...)       \
-  __extension__({                         \
-    auto&& name = (__VA_ARGS__);          \
-    if (!name.ok()) [[unlikely]]          \
-      return name.error();                \
-    std::move(name).take();               \
+#define BOXRUN_TRY_NAMED(name, ...) \
+  __extension__({                   \
+    auto&& name = (__VA_ARGS__);    \
+    if (!name.ok()) [[unlikely]]    \
+      return name.error();          \
+    std::move(name).take();         \
   })

@@ -29,15 +29,15 @@ namespace boxrun {
 // every lock it holds. The list is the one of sentry/README.md, "Lock order". Two locks of one
 // rank are taken together only through Lock2, which orders them by address.
 enum class Rank : int {
-  kFileOffset = 5,    // position of one open file; held while it is read: proc reads anything
-  kProcRename = 7,    // of proc, instead of kRename and kDirectory: its lookups ask the kernel
+  kFileOffset = 5,  // position of one open file; held while it is read: proc reads anything
+  kProcRename = 7,  // of proc, instead of kRename and kDirectory: its lookups ask the kernel
   kProcDirectory = 8,
   kKernel = 10,
   kTaskTree = 20,
   kSignals = 30,
   kSignalHandlers = 35,  // one table of signal actions
   kTask = 40,
-  kFutex = 45,        // one bucket of futex waiters: held while the futex word is compared
+  kFutex = 45,  // one bucket of futex waiters: held while the futex word is compared
   kFdTable = 50,
   kFsContext = 52,
   kMountNamespace = 60,
@@ -49,16 +49,16 @@ enum class Rank : int {
   kP9 = 71,           // the inodes of a 9P mount by number, and the files they keep open
   kDentry = 72,
   kFileLock = 74,
-  kFileData = 80,     // contents of one file in the memory file
-  kMappings = 86,     // who maps a file (mm::MappingList)
-  kMmMaps = 90,       // both maps of one mm
+  kFileData = 80,  // contents of one file in the memory file
+  kMappings = 86,  // who maps a file (mm::MappingList)
+  kMmMaps = 90,    // both maps of one mm
   kAddressSpace = 100,
-  kStubFiles = 104,   // the descriptor table that stub processes share
-  kStubSeed = 106,    // requests to the first stub process
+  kStubFiles = 104,  // the descriptor table that stub processes share
+  kStubSeed = 106,   // requests to the first stub process
   kMemoryFile = 110,
-  kSocketNames = 118,  // abstract names of sockets; files that were on their way in a queue
-  kPipe = 120,        // pipes, sockets and other two-ended objects: one lock for both ends
-  kEpoll = 122,       // the watch list of one epoll
+  kSocketNames = 118,   // abstract names of sockets; files that were on their way in a queue
+  kPipe = 120,          // pipes, sockets and other two-ended objects: one lock for both ends
+  kEpoll = 122,         // the watch list of one epoll
   kGofer = 130,         // the client's channels and fids
   kGoferSession = 132,  // in the Gofer: fids by number
   kGoferFid = 134,      // in the Gofer: what is open on one fid

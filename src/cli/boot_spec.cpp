@@ -8,20 +8,32 @@ using sentry::BootSyscallRule;
 
 BootMount::Mode boot_mode(MountMode mode) {
   switch (mode) {
-    case MountMode::kReadOnly: return BootMount::Mode::kReadOnly;
-    case MountMode::kReadWrite: return BootMount::Mode::kReadWrite;
-    case MountMode::kOverlay: return BootMount::Mode::kOverlay;
+    case MountMode::kReadOnly:
+      return BootMount::Mode::kReadOnly;
+    case MountMode::kReadWrite:
+      return BootMount::Mode::kReadWrite;
+    case MountMode::kOverlay:
+      return BootMount::Mode::kOverlay;
   }
   return BootMount::Mode::kReadOnly;
 }
 
 BootSyscallRule boot_rule(std::string pattern, const SyscallAction& action, std::string origin) {
-  BootSyscallRule rule{.pattern = std::move(pattern), .error = action.error, .origin = std::move(origin)};
+  BootSyscallRule rule{
+      .pattern = std::move(pattern), .error = action.error, .origin = std::move(origin)};
   switch (action.kind) {
-    case SyscallAction::Kind::kAllow: rule.action = BootSyscallRule::Action::kAllow; break;
-    case SyscallAction::Kind::kErrno: rule.action = BootSyscallRule::Action::kErrno; break;
-    case SyscallAction::Kind::kLog: rule.action = BootSyscallRule::Action::kLog; break;
-    case SyscallAction::Kind::kKill: rule.action = BootSyscallRule::Action::kKill; break;
+    case SyscallAction::Kind::kAllow:
+      rule.action = BootSyscallRule::Action::kAllow;
+      break;
+    case SyscallAction::Kind::kErrno:
+      rule.action = BootSyscallRule::Action::kErrno;
+      break;
+    case SyscallAction::Kind::kLog:
+      rule.action = BootSyscallRule::Action::kLog;
+      break;
+    case SyscallAction::Kind::kKill:
+      rule.action = BootSyscallRule::Action::kKill;
+      break;
   }
   return rule;
 }
@@ -55,8 +67,9 @@ sentry::BootSpec boot_spec(const RunSpec& spec) {
                            .target = mount.target,
                            .gofer_mount = static_cast<uint32_t>(boot.mounts.size()),
                            .mode = boot_mode(mount.mode),
-                           .cache = mount.cache == MountCache::kShared ? BootMount::Cache::kShared
-                                                                       : BootMount::Cache::kExclusive,
+                           .cache = mount.cache == MountCache::kShared
+                                        ? BootMount::Cache::kShared
+                                        : BootMount::Cache::kExclusive,
                            .is_directory = mount.is_directory});
   }
   for (const SymlinkSpec& link : spec.symlinks) boot.symlinks.push_back({link.path, link.text});

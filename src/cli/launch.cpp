@@ -28,7 +28,8 @@ Result<SocketPair> make_sockets() {
 }
 
 Failure launch_failure(const char* what, Errno error) {
-  return {what, "monitor", error, error == Errno::kMFile ? "raise the limit of open files (ulimit -n)" : ""};
+  return {what, "monitor", error,
+          error == Errno::kMFile ? "raise the limit of open files (ulimit -n)" : ""};
 }
 
 // All that connects the processes, made before any fork.
@@ -38,7 +39,8 @@ struct Sockets {
 
   static Result<Sockets> create() {
     Sockets sockets;
-    for (SocketPair* pair : {&sockets.gofer_start, &sockets.sentry_start, &sockets.control, &sockets.report}) {
+    for (SocketPair* pair :
+         {&sockets.gofer_start, &sockets.sentry_start, &sockets.control, &sockets.report}) {
       *pair = TRY(make_sockets());
     }
     for (SocketPair& pair : sockets.channels) pair = TRY(make_sockets());
@@ -107,7 +109,8 @@ sigset_t block_forwarded_signals() {
   sigset_t blocked;
   ::sigemptyset(&forward);
   ::sigemptyset(&blocked);
-  for (const int signo : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGTSTP, SIGCONT, SIGWINCH}) {
+  for (const int signo :
+       {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGTSTP, SIGCONT, SIGWINCH}) {
     struct sigaction action = {};
     ::sigaction(signo, nullptr, &action);
     ::sigaddset(&blocked, signo);
@@ -141,7 +144,8 @@ MaybeFailure launch(const Roles& roles, Sandbox& sandbox) {
   if (gofer->in_child()) {
     ProcessStart start;
     start.start = std::move(sockets.gofer_start.theirs);
-    for (SocketPair& channel : sockets.channels) start.channels.push_back(std::move(channel.theirs));
+    for (SocketPair& channel : sockets.channels)
+      start.channels.push_back(std::move(channel.theirs));
     start.parent = std::move(*self);
     start.layers = gofer->namespaces;
     start.ids = gofer->ids;
@@ -160,7 +164,8 @@ MaybeFailure launch(const Roles& roles, Sandbox& sandbox) {
     start.parent = std::move(*self);
     start.layers = sentry->namespaces;
     start.ids = sentry->ids;
-    run_child("boxrun-sentry", roles.sentry, std::move(start), std::move(sentry->failure), roles.sentry_keeps);
+    run_child("boxrun-sentry", roles.sentry, std::move(start), std::move(sentry->failure),
+              roles.sentry_keeps);
   }
   sandbox.sentry = Child(sentry->pid, std::move(sentry->pidfd));
   sandbox.gofer_start = std::move(sockets.gofer_start.ours);
@@ -172,7 +177,8 @@ MaybeFailure launch(const Roles& roles, Sandbox& sandbox) {
 
 MaybeFailure seal_monitor(host::LayerSet& in_force) {
   host::release_standard_streams();
-  if (MaybeFailure failure = host::drop_rights({.kind = host::ProcessKind::kMonitor}, in_force)) return failure;
+  if (MaybeFailure failure = host::drop_rights({.kind = host::ProcessKind::kMonitor}, in_force))
+    return failure;
   return host::check_layers(host::ProcessKind::kMonitor, in_force);
 }
 

@@ -19,9 +19,9 @@ struct ProcessStart {
   UniqueFd start;    // SEQPACKET: host::StartMessage to the monitor
   UniqueFd control;  // SEQPACKET: sentry::ControlMessage, both ways; the Sentry's only
   UniqueFd report;   // SEQPACKET: report::Message to the monitor; the Sentry's only
-  std::vector<UniqueFd> channels;  // SEQPACKET, between Sentry and Gofer
-  UniqueFd parent;                 // pidfd of the monitor, for host::Rights
-  host::LayerSet layers;           // the namespaces
+  std::vector<UniqueFd> channels;       // SEQPACKET, between Sentry and Gofer
+  UniqueFd parent;                      // pidfd of the monitor, for host::Rights
+  host::LayerSet layers;                // the namespaces
   host::IdMap ids = host::IdMap::kOwn;  // which users exist here
 };
 
@@ -39,7 +39,8 @@ class Child {
  public:
   Child() = default;
   Child(pid_t pid, UniqueFd pidfd) : pid_(pid), pidfd_(std::move(pidfd)) {}
-  Child(Child&& other) noexcept : pid_(std::exchange(other.pid_, -1)), pidfd_(std::move(other.pidfd_)) {}
+  Child(Child&& other) noexcept
+      : pid_(std::exchange(other.pid_, -1)), pidfd_(std::move(other.pidfd_)) {}
   Child& operator=(Child&& other) noexcept;
   ~Child() { end(); }
 
@@ -72,7 +73,8 @@ struct Sandbox {
   bool all_children_are_ours = false;
 };
 
-// How many requests of the Sentry can be at the Gofer at once: one thread there serves each channel.
+// How many requests of the Sentry can be at the Gofer at once: one thread there serves each
+// channel.
 inline constexpr size_t kGoferChannels = 4;
 
 // Forks both. The caller is single-threaded and has blocked the forwarded signals. On failure

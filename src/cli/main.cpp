@@ -17,7 +17,6 @@
 #include "src/cli/syscalls.h"
 #include "src/host/process.h"
 #include "src/profile/load.h"
-#include "src/host/process.h"
 #include "src/profile/values.h"
 #include "src/report/escape.h"
 

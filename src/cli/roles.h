@@ -11,8 +11,8 @@ namespace boxrun::cli {
 
 int gofer_role(const RunSpec& spec, ProcessStart start);
 
-// The kernel that the Sentry runs: sentry::check_syscall_rules and sentry::run. Tests of the processes
-// around it put a program in its place.
+// The kernel that the Sentry runs: sentry::check_syscall_rules and sentry::run. Tests of the
+// processes around it put a program in its place.
 struct KernelEntry {
   MaybeFailure (*check_rules)(const std::vector<sentry::BootSyscallRule>& rules);
   MaybeFailure (*run)(sentry::BootSpec spec);
@@ -23,6 +23,7 @@ struct SentryExtras {
   UniqueFd trace_sink;
   std::array<bool, 3> streams = {true, true, true};  // BootSpec::streams
 };
-int sentry_role(const RunSpec& spec, const KernelEntry& kernel, SentryExtras extras, ProcessStart start);
+int sentry_role(const RunSpec& spec, const KernelEntry& kernel, SentryExtras extras,
+                ProcessStart start);
 
 }  // namespace boxrun::cli

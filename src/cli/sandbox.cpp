@@ -14,7 +14,8 @@ namespace {
 Result<UniqueFd> open_trace(const TraceSpec& trace) {
   if (!trace.enabled) return UniqueFd();
   if (trace.path.empty()) return own_fd(::fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3));
-  return own_fd(::open(trace.path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0666));
+  return own_fd(
+      ::open(trace.path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0666));
 }
 
 Outcome failed(Failure failure) {
@@ -25,13 +26,14 @@ Outcome failed(Failure failure) {
 
 }  // namespace
 
-Outcome run_sandbox(const RunSpec& spec, const KernelEntry& kernel, const std::array<bool, 3>& streams,
-                    report::Collector& collector) {
+Outcome run_sandbox(const RunSpec& spec, const KernelEntry& kernel,
+                    const std::array<bool, 3>& streams, report::Collector& collector) {
   if (MaybeFailure failure = kernel.check_rules(boot_spec(spec).syscall_rules)) {
     return failed(std::move(*failure));
   }
   Result<UniqueFd> trace = open_trace(spec.trace);
-  if (!trace) return failed({"open the trace file " + spec.trace.path, "monitor", trace.error(), ""});
+  if (!trace)
+    return failed({"open the trace file " + spec.trace.path, "monitor", trace.error(), ""});
 
   Sandbox sandbox;
   Roles roles;

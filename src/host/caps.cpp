@@ -23,8 +23,8 @@ bool permitted(const Caps& caps, cap_value_t value) {
   return ::cap_get_flag(caps.get(), value, CAP_PERMITTED, &set) == 0 && set == CAP_SET;
 }
 
-// The bounding set only matters across execve, which the filter forbids: so it is a second line, and
-// a process without CAP_SETPCAP goes on without it.
+// The bounding set only matters across execve, which the filter forbids: so it is a second line,
+// and a process without CAP_SETPCAP goes on without it.
 void drop_bounding_set(std::span<const int> keep) {
   for (cap_value_t value = 0; value < static_cast<cap_value_t>(::cap_max_bits()); value++) {
     if (std::find(keep.begin(), keep.end(), value) != keep.end()) continue;
@@ -38,8 +38,10 @@ MaybeFailure drop_capabilities(std::span<const int> keep) {
   const Caps before(::cap_get_proc());
   if (before == nullptr) return caps_failure("read the capabilities");
   drop_bounding_set(keep);
-  // EINVAL: a kernel before 4.3 that knows no ambient set. Emptying the inheritable set empties it too.
-  if (::cap_reset_ambient() < 0 && errno != EINVAL) return caps_failure("clear the ambient capabilities");
+  // EINVAL: a kernel before 4.3 that knows no ambient set. Emptying the inheritable set empties it
+  // too.
+  if (::cap_reset_ambient() < 0 && errno != EINVAL)
+    return caps_failure("clear the ambient capabilities");
 
   std::vector<cap_value_t> kept;
   for (const int value : keep) {
@@ -59,9 +61,9 @@ MaybeFailure drop_capabilities(std::span<const int> keep) {
 bool has_capabilities(std::span<const int> wanted) {
   const Caps caps(::cap_get_proc());
   return caps != nullptr && std::all_of(wanted.begin(), wanted.end(), [&](int value) {
-    cap_flag_value_t set = CAP_CLEAR;
-    return ::cap_get_flag(caps.get(), value, CAP_EFFECTIVE, &set) == 0 && set == CAP_SET;
-  });
+           cap_flag_value_t set = CAP_CLEAR;
+           return ::cap_get_flag(caps.get(), value, CAP_EFFECTIVE, &set) == 0 && set == CAP_SET;
+         });
 }
 
 std::span<const int> gofer_capabilities() {

@@ -11,9 +11,12 @@ namespace boxrun::host {
 
 std::string_view process_name(ProcessKind kind) {
   switch (kind) {
-    case ProcessKind::kMonitor: return "monitor";
-    case ProcessKind::kGofer: return "gofer";
-    case ProcessKind::kSentry: return "sentry";
+    case ProcessKind::kMonitor:
+      return "monitor";
+    case ProcessKind::kGofer:
+      return "gofer";
+    case ProcessKind::kSentry:
+      return "sentry";
   }
   return "process";
 }
@@ -31,7 +34,8 @@ MaybeFailure install_filter(std::span<const FilterRow> rows) {
   };
   std::vector<sock_filter> instructions = compile_filter(rows);
   if (instructions.size() > BPF_MAXINSNS) return failure(Errno::k2Big);
-  const sock_fprog program = {static_cast<unsigned short>(instructions.size()), instructions.data()};
+  const sock_fprog program = {static_cast<unsigned short>(instructions.size()),
+                              instructions.data()};
   // All threads at once. Our own code runs under it, not the guest's: store bypass may stay on.
   constexpr unsigned kFlags = SECCOMP_FILTER_FLAG_TSYNC | SECCOMP_FILTER_FLAG_SPEC_ALLOW;
   const long result = ::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, kFlags, &program);

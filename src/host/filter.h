@@ -27,7 +27,8 @@ struct FilterRow {
 
 // Conditions that read well in a table.
 constexpr ArgCheck arg_is(uint8_t index, uint64_t value) { return {index, UINT64_MAX, value}; }
-// For arguments the kernel takes as 32-bit integers: the upper half is not looked at by either side.
+// For arguments the kernel takes as 32-bit integers: the upper half is not looked at by either
+// side.
 constexpr ArgCheck arg32_is(uint8_t index, uint32_t value) { return {index, UINT32_MAX, value}; }
 constexpr ArgCheck arg_has(uint8_t index, uint64_t bits) { return {index, bits, bits}; }
 constexpr ArgCheck arg_lacks(uint8_t index, uint64_t bits) { return {index, bits, 0}; }

@@ -27,7 +27,8 @@ void append(Program& program, const Program& more) {
 }
 
 // Skips the next `skip` instructions when the half word at `offset` does not have the wanted bits.
-void append_half_check(Program& program, uint32_t offset, uint32_t mask, uint32_t value, uint8_t skip) {
+void append_half_check(Program& program, uint32_t offset, uint32_t mask, uint32_t value,
+                       uint8_t skip) {
   program.push_back({kLoad, 0, 0, offset});
   if (mask != UINT32_MAX) program.push_back({kAnd, 0, 0, mask});
   program.push_back({kJumpIfEqual, 0, skip, value});
@@ -53,7 +54,8 @@ Program row_code(const FilterRow& row) {
 }
 
 bool is_unconditional(const FilterRow& row) {
-  return std::all_of(row.checks.begin(), row.checks.end(), [](const ArgCheck& c) { return c.mask == 0; });
+  return std::all_of(row.checks.begin(), row.checks.end(),
+                     [](const ArgCheck& c) { return c.mask == 0; });
 }
 
 // What happens to the call numbers from `first` up to the next interval's.
@@ -63,9 +65,10 @@ struct Interval {
 };
 
 bool same(const Program& a, const Program& b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const sock_filter& x, const sock_filter& y) {
-    return x.code == y.code && x.jt == y.jt && x.jf == y.jf && x.k == y.k;
-  });
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](const sock_filter& x, const sock_filter& y) {
+                      return x.code == y.code && x.jt == y.jt && x.jf == y.jf && x.k == y.k;
+                    });
 }
 
 void append_interval(std::vector<Interval>& intervals, uint32_t first, Program code) {

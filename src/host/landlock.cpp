@@ -27,7 +27,8 @@ constexpr uint64_t kWriteRights =
     LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_SYM |
     LANDLOCK_ACCESS_FS_REFER | kTruncate;
 // What a rule on a single file may name (security/landlock/fs.c: ACCESS_FILE).
-constexpr uint64_t kFileRights = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE | kTruncate;
+constexpr uint64_t kFileRights =
+    LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE | kTruncate;
 
 struct RulesetAttributes {
   uint64_t fs;
@@ -53,7 +54,8 @@ size_t attributes_size(int abi) {
 }
 
 Failure landlock_failure(const char* what, Errno error) {
-  return {what, "landlock", error, "needs Linux 5.13 with landlock among its security modules (lsm=)"};
+  return {what, "landlock", error,
+          "needs Linux 5.13 with landlock among its security modules (lsm=)"};
 }
 
 MaybeFailure add_rule(int ruleset, const FileGrant& grant, uint64_t handled) {
@@ -81,8 +83,8 @@ MaybeFailure restrict_files(std::span<const FileGrant> grants) {
   const Result<int> abi = landlock_abi();
   if (!abi) return landlock_failure("use Landlock", abi.error());
   const RulesetAttributes handled = everything(*abi);
-  const Result<UniqueFd> ruleset = own_fd(static_cast<int>(
-      ::syscall(SYS_landlock_create_ruleset, &handled, attributes_size(*abi), 0)));
+  const Result<UniqueFd> ruleset = own_fd(
+      static_cast<int>(::syscall(SYS_landlock_create_ruleset, &handled, attributes_size(*abi), 0)));
   if (!ruleset) return landlock_failure("make a Landlock ruleset", ruleset.error());
   for (const FileGrant& grant : grants) {
     if (MaybeFailure failure = add_rule((*ruleset).get(), grant, handled.fs)) return failure;

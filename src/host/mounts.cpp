@@ -13,13 +13,14 @@ namespace {
 Result<UniqueFd> copy_mount(const std::string& source, MountAccess access) {
   // Recursive: mounts inherited from a more privileged namespace can only be copied with all that
   // lies on top of them (fs/namespace.c: has_locked_children).
-  UniqueFd fd = TRY(own_fd(::open_tree(AT_FDCWD, source.c_str(),
-                                       OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE |
-                                           AT_SYMLINK_NOFOLLOW)));
+  UniqueFd fd = TRY(own_fd(
+      ::open_tree(AT_FDCWD, source.c_str(),
+                  OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE | AT_SYMLINK_NOFOLLOW)));
   mount_attr attributes = {};
   attributes.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
   if (access == MountAccess::kReadOnly) attributes.attr_set |= MOUNT_ATTR_RDONLY;
-  if (::mount_setattr(fd.get(), "", AT_EMPTY_PATH | AT_RECURSIVE, &attributes, sizeof attributes) < 0) {
+  if (::mount_setattr(fd.get(), "", AT_EMPTY_PATH | AT_RECURSIVE, &attributes, sizeof attributes) <
+      0) {
     return last_error();
   }
   return fd;
@@ -40,7 +41,8 @@ Failure root_failure(const char* what) { return {what, "empty root", last_error(
 
 }  // namespace
 
-Result<MountRoot> open_mount_root(const std::string& source, MountAccess access, bool own_namespace) {
+Result<MountRoot> open_mount_root(const std::string& source, MountAccess access,
+                                  bool own_namespace) {
   if (own_namespace) {
     // A refusal (an older kernel, AppArmor) costs the layer, not the mount.
     if (Result<UniqueFd> copy = copy_mount(source, access); copy.ok()) {
@@ -56,9 +58,9 @@ MaybeFailure enter_empty_root() {
   if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) < 0) {
     return root_failure("make the mounts private");
   }
-  Result<UniqueFd> root = new_tmpfs({{"size", "4k"}, {"nr_inodes", "2"}, {"mode", "0555"}},
-                                    MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
-                                        MOUNT_ATTR_NOEXEC);
+  Result<UniqueFd> root =
+      new_tmpfs({{"size", "4k"}, {"nr_inodes", "2"}, {"mode", "0555"}},
+                MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
   if (!root) return Failure{"mount an empty root", "empty root", root.error(), ""};
   // Stacked on the old root, then the two change places and the old one is dropped with all its
   // mounts (pivot_root(2), "pivot_root(".", ".")").
@@ -72,8 +74,9 @@ MaybeFailure enter_empty_root() {
 
 Result<UniqueFd> make_private_tmpfs(uint64_t size) {
   const std::string limit = std::to_string(size);
-  return new_tmpfs({{"huge", "advise"}, {"size", limit.c_str()}, {"nr_inodes", "16"}, {"mode", "0700"}},
-                   MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+  return new_tmpfs(
+      {{"huge", "advise"}, {"size", limit.c_str()}, {"nr_inodes", "16"}, {"mode", "0700"}},
+      MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
 }
 
 }  // namespace boxrun::host

@@ -10,7 +10,7 @@ namespace boxrun::host {
 enum class MountAccess : uint8_t { kReadOnly, kReadWrite };
 
 struct MountRoot {
-  UniqueFd fd;           // O_PATH, of a directory or a single file
+  UniqueFd fd;            // O_PATH, of a directory or a single file
   bool enforced = false;  // the kernel enforces the access, nosuid and nodev on everything below fd
 };
 
@@ -19,7 +19,8 @@ struct MountRoot {
 // mount itself, so that no bug of ours can write through a read-only one. noexec is never added:
 // it would forbid PROT_EXEC mappings of the file in the guest (mm/mmap.c: path_noexec).
 // Errors: those of open(2).
-Result<MountRoot> open_mount_root(const std::string& source, MountAccess access, bool own_namespace);
+Result<MountRoot> open_mount_root(const std::string& source, MountAccess access,
+                                  bool own_namespace);
 
 // Makes an empty read-only tmpfs the root and the working directory; descriptors that are held stay
 // usable. Needs a mount namespace of one's own. Where it fails nothing is lost but the layer.

@@ -67,7 +67,8 @@ Result<std::string> identity_map(const char* path) {
   return map;
 }
 
-// By the parent, whose capabilities decide (user_namespaces(7), "Defining user and group ID mappings").
+// By the parent, whose capabilities decide (user_namespaces(7), "Defining user and group ID
+// mappings").
 Result<void> map_all_ids(pid_t child) {
   const std::string folder = "/proc/" + std::to_string(child);
   TRY(write_file(folder + "/uid_map", TRY(identity_map("/proc/self/uid_map"))));
@@ -89,8 +90,8 @@ bool may_map_all_ids() {
   return has_capabilities(kNeeded);
 }
 
-// fork(2) with namespace flags. glibc's fork takes none, so the raw call has to do what glibc would:
-// store the child's id where glibc caches it, which the kernel tells us where it can.
+// fork(2) with namespace flags. glibc's fork takes none, so the raw call has to do what glibc
+// would: store the child's id where glibc caches it, which the kernel tells us where it can.
 pid_t raw_fork(uint64_t flags, int* pidfd) {
   int* tid_cache = nullptr;
   if (::prctl(PR_GET_TID_ADDRESS, &tid_cache) == 0 && tid_cache != nullptr) {
@@ -105,7 +106,8 @@ pid_t raw_fork(uint64_t flags, int* pidfd) {
 std::vector<LayerSet> attempts(LayerSet wanted) {
   std::vector<LayerSet> sets = {wanted, without(wanted, Layer::kNetNamespace),
                                 without(wanted, Layer::kUserNamespace), LayerSet()};
-  if (::access("/proc/self/uid_map", W_OK) != 0) sets = {without(wanted, Layer::kUserNamespace), LayerSet()};
+  if (::access("/proc/self/uid_map", W_OK) != 0)
+    sets = {without(wanted, Layer::kUserNamespace), LayerSet()};
   return sets;
 }
 

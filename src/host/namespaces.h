@@ -22,17 +22,17 @@ struct NamespaceRequest {
 
 // What fork_into_namespaces returns, once in the parent and once in the child.
 struct Forked {
-  pid_t pid = 0;       // 0 in the child
-  UniqueFd pidfd;      // of the child; in the parent only
-  LayerSet namespaces;  // those that the child got
+  pid_t pid = 0;            // 0 in the child
+  UniqueFd pidfd;           // of the child; in the parent only
+  LayerSet namespaces;      // those that the child got
   IdMap ids = IdMap::kAll;  // which ids exist in the child: kOwn only in a user namespace
-  MaybeFailure failure;  // in the child: the ids could not be mapped, it cannot go on
+  MaybeFailure failure;     // in the child: the ids could not be mapped, it cannot go on
   bool in_child() const { return pid == 0; }
 };
 
-// fork(2) into the wanted namespaces. Where the host refuses them all (default Docker, Ubuntu 24.04,
-// user.max_user_namespaces = 0) the child is an ordinary one with an empty set of namespaces. The
-// calling process must be single-threaded. Errors: EAGAIN, ENOMEM, as fork.
+// fork(2) into the wanted namespaces. Where the host refuses them all (default Docker,
+// Ubuntu 24.04, user.max_user_namespaces = 0) the child is an ordinary one with an empty set of
+// namespaces. The calling process must be single-threaded. Errors: EAGAIN, ENOMEM, as fork.
 Result<Forked> fork_into_namespaces(const NamespaceRequest& request);
 
 }  // namespace boxrun::host

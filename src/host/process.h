@@ -28,8 +28,8 @@ Result<void> close_all_but(std::span<const int> keep);
 // everything that a terminal or a user may send to the process group: only the monitor answers it.
 void shield_from_group_signals();
 
-// Which of the descriptors 0, 1 and 2 the caller had open. Closed ones are filled with /dev/null, so
-// that no descriptor of ours ever becomes somebody's standard output. Once, first thing in main.
+// Which of the descriptors 0, 1 and 2 the caller had open. Closed ones are filled with /dev/null,
+// so that no descriptor of ours ever becomes somebody's standard output. Once, first thing in main.
 std::array<bool, 3> occupy_standard_streams();
 // Replaces standard input and output by /dev/null: a process that keeps a pipe of the caller's open
 // would hide from the other end that the target closed it.

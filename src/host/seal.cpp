@@ -42,7 +42,8 @@ MaybeFailure drop_rights(const Rights& rights, LayerSet& in_force) {
   }
   in_force.add(Layer::kNoNewPrivileges);
   if (rights.parent_pidfd >= 0) die_with_parent(rights.parent_pidfd);
-  if (MaybeFailure failure = install_filter(all_rows(rights.kind, rights.filter_rows))) return failure;
+  if (MaybeFailure failure = install_filter(all_rows(rights.kind, rights.filter_rows)))
+    return failure;
   in_force.add(Layer::kSeccomp);
   return std::nullopt;
 }
@@ -50,7 +51,8 @@ MaybeFailure drop_rights(const Rights& rights, LayerSet& in_force) {
 LayerSet required_layers(ProcessKind kind) {
   LayerSet required = {Layer::kNoNewPrivileges, Layer::kSeccomp};
   if (kind != ProcessKind::kMonitor) {
-    required = required | LayerSet{Layer::kResourceLimits, Layer::kNonDumpable, Layer::kNoCapabilities};
+    required =
+        required | LayerSet{Layer::kResourceLimits, Layer::kNonDumpable, Layer::kNoCapabilities};
   }
   return required;
 }
@@ -60,10 +62,12 @@ MaybeFailure check_layers(ProcessKind kind, LayerSet in_force) {
   if (const LayerSet missing = in_force.missing(required_layers(kind)); !missing.empty()) {
     return Failure{"seal the " + who + ": missing " + missing.names(), who, Errno::kOk, ""};
   }
-  if (kind != ProcessKind::kMonitor && !in_force.has(Layer::kEmptyRoot) && !in_force.has(Layer::kLandlock)) {
-    return Failure{"close the file system to the " + who, who, Errno::kOk,
-                   "allow user namespaces, or use Linux 5.13 with Landlock enabled and not filtered "
-                   "by the container engine"};
+  if (kind != ProcessKind::kMonitor && !in_force.has(Layer::kEmptyRoot) &&
+      !in_force.has(Layer::kLandlock)) {
+    return Failure{
+        "close the file system to the " + who, who, Errno::kOk,
+        "allow user namespaces, or use Linux 5.13 with Landlock enabled and not filtered "
+        "by the container engine"};
   }
   return std::nullopt;
 }

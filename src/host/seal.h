@@ -23,9 +23,9 @@ MaybeFailure confine_files(std::span<const FileGrant> grants, LayerSet& in_force
 // What a process of a kind keeps to the end.
 struct Rights {
   ProcessKind kind = ProcessKind::kSentry;
-  std::span<const int> capabilities;        // CAP_*, normally none
-  std::span<const FilterRow> filter_rows;   // beyond rows_of(kind): the platform's, the Gofer's
-  int parent_pidfd = -1;                    // to re-arm die_with_parent after the last change of credentials
+  std::span<const int> capabilities;       // CAP_*, normally none
+  std::span<const FilterRow> filter_rows;  // beyond rows_of(kind): the platform's, the Gofer's
+  int parent_pidfd = -1;  // to re-arm die_with_parent after the last change of credentials
 };
 
 // The rest, up to the filter. After it the process can do only what its table says.

@@ -3,8 +3,8 @@
 #include <setjmp.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 
 #include "tests/guest/guest_test.h"
 #include "tests/guest/memory_probe.h"

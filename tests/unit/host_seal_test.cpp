@@ -58,7 +58,8 @@ std::string status_line(const char* key) {
 }
 
 bool namespaces_granted() {
-  return in_child({}, [](LayerSet got) { return got.has(Layer::kMountNamespace) ? 1 : 0; }).code == 1;
+  return in_child({}, [](LayerSet got) { return got.has(Layer::kMountNamespace) ? 1 : 0; }).code ==
+         1;
 }
 
 int open_error(int dir, const char* path, int flags) {
@@ -155,8 +156,8 @@ TEST_CASE("close_all_but keeps the standard streams and what it is told") {
 TEST_CASE("after confine_files only the grants are reachable") {
   const Scratch scratch;
   const ChildEnd end = in_child({}, [&](LayerSet layers) {
-    Result<MountRoot> root = open_mount_root(scratch.path(), MountAccess::kReadOnly,
-                                             layers.has(Layer::kMountNamespace));
+    Result<MountRoot> root =
+        open_mount_root(scratch.path(), MountAccess::kReadOnly, layers.has(Layer::kMountNamespace));
     if (!root) return 1;
     const int dir = root->fd.get();
     const std::array<FileGrant, 1> grants = {{{dir, MountAccess::kReadOnly}}};
@@ -205,7 +206,8 @@ TEST_CASE("a mount root can be a single file") {
     return open_error(proc, std::to_string(root->fd.get()).c_str(), O_RDONLY) == 0 ? 0 : 3;
   });
   CHECK(end.code == 0);
-  CHECK(open_mount_root(scratch.path() + "/missing", MountAccess::kReadOnly, false).error() == Errno::kNoEnt);
+  CHECK(open_mount_root(scratch.path() + "/missing", MountAccess::kReadOnly, false).error() ==
+        Errno::kNoEnt);
 }
 
 TEST_CASE("the memory file's tmpfs is private, sparse and as large as asked") {
@@ -249,8 +251,8 @@ TEST_CASE("all layers of a sealed Sentry are in force and observable") {
     const int status = ::open("/proc/self/status", O_RDONLY);
     const int environment = ::open("/proc/self/environ", O_RDONLY);
     if (confine_files({}, layers)) return 1;
-    static constexpr FilterRow kSelf[] = {{SYS_prctl, "this test"}, {SYS_getrlimit, "this test"},
-                                          {SYS_prlimit64, "this test"}};
+    static constexpr FilterRow kSelf[] = {
+        {SYS_prctl, "this test"}, {SYS_getrlimit, "this test"}, {SYS_prlimit64, "this test"}};
     if (drop_rights({.kind = ProcessKind::kSentry, .filter_rows = kSelf}, layers)) return 2;
     if (check_layers(ProcessKind::kSentry, layers)) return 3;
     if (::prctl(PR_GET_DUMPABLE) != 0) return 4;
@@ -314,7 +316,8 @@ TEST_CASE("start messages arrive as they were sent, and garbage is refused") {
   CHECK(ready->layers == message.layers);
   CHECK(ready->platform == "ptrace");
 
-  message.failure = Failure{"open the mount source /x", "gofer", Errno::kNoEnt, std::string(5000, 'r')};
+  message.failure =
+      Failure{"open the mount source /x", "gofer", Errno::kNoEnt, std::string(5000, 'r')};
   REQUIRE(send_start_message(theirs.get(), message).ok());
   Result<StartMessage> failed = receive_start_message(ours.get());
   REQUIRE(failed.ok());

@@ -116,20 +116,24 @@ void light(int fd) { static_cast<void>(::write(fd, "x", 1) == 1); }
 }  // namespace
 
 TEST_CASE("the target's exit status and signal are boxrun's") {
-  const Run code = run({honest_gofer, [](const ProcessStart& s) {
+  const Run code = run({honest_gofer,
+                        [](const ProcessStart& s) {
                           ready(s);
                           say(s, Kind::kStarted, 2);
                           say(s, Kind::kExited, exited(3));
                           return 0;
-                        }, {}});
+                        },
+                        {}});
   CHECK(code.status() == 3);
   CHECK(code.outcome.end == report::End::kExited);
   CHECK_FALSE(code.outcome.failure);
-  const Run signal = run({honest_gofer, [](const ProcessStart& s) {
+  const Run signal = run({honest_gofer,
+                          [](const ProcessStart& s) {
                             ready(s);
                             say(s, Kind::kExited, SIGSEGV);
                             return 0;
-                          }, {}});
+                          },
+                          {}});
   CHECK(signal.status() == 128 + SIGSEGV);
   CHECK(no_child_left());
 }
@@ -151,11 +155,13 @@ TEST_CASE("exit statuses of CLI.md") {
 
 TEST_CASE("a command that cannot be executed is 127 or 126") {
   const auto failing = [](Errno error) {
-    return run({honest_gofer, [error](const ProcessStart& s) {
+    return run({honest_gofer,
+                [error](const ProcessStart& s) {
                   ready(s);
                   say(s, Kind::kExecFailed, static_cast<int>(error));
                   return 0;
-                }, {}});
+                },
+                {}});
   };
   CHECK(failing(Errno::kNoEnt).status() == 127);
   CHECK(failing(Errno::kAcces).status() == 126);
@@ -166,17 +172,19 @@ TEST_CASE("a command that cannot be executed is 127 or 126") {
 }
 
 TEST_CASE("why the Gofer could not start is the reason, not what followed from it") {
-  const Run failed = run({[](const ProcessStart& s) {
-                            ::usleep(20'000);
-                            const Failure why{"open the mount source /x", "gofer", Errno::kNoEnt, "create it"};
-                            static_cast<void>(host::send_start_message(s.start.get(), {why, s.layers, ""}));
-                            return 125;
-                          },
-                          [](const ProcessStart& s) {
-                            const Failure after{"reach the gofer", "sentry", Errno::kPipe, ""};
-                            static_cast<void>(host::send_start_message(s.start.get(), {after, s.layers, ""}));
-                            return 125;
-                          }, {}});
+  const Run failed =
+      run({[](const ProcessStart& s) {
+             ::usleep(20'000);
+             const Failure why{"open the mount source /x", "gofer", Errno::kNoEnt, "create it"};
+             static_cast<void>(host::send_start_message(s.start.get(), {why, s.layers, ""}));
+             return 125;
+           },
+           [](const ProcessStart& s) {
+             const Failure after{"reach the gofer", "sentry", Errno::kPipe, ""};
+             static_cast<void>(host::send_start_message(s.start.get(), {after, s.layers, ""}));
+             return 125;
+           },
+           {}});
   CHECK(failed.status() == 125);
   REQUIRE(failed.outcome.failure);
   CHECK(failed.outcome.failure->what == "open the mount source /x");
@@ -185,19 +193,23 @@ TEST_CASE("why the Gofer could not start is the reason, not what followed from i
 }
 
 TEST_CASE("a Sentry that fails after it was ready says why") {
-  const Run failed = run({honest_gofer, [](const ProcessStart& s) {
-                            ready(s);
-                            const Failure why{"mount /tmp", "sentry", Errno::kNoMem, ""};
-                            static_cast<void>(host::send_start_message(s.start.get(), {why, s.layers, ""}));
-                            return 125;
-                          }, {}});
+  const Run failed =
+      run({honest_gofer,
+           [](const ProcessStart& s) {
+             ready(s);
+             const Failure why{"mount /tmp", "sentry", Errno::kNoMem, ""};
+             static_cast<void>(host::send_start_message(s.start.get(), {why, s.layers, ""}));
+             return 125;
+           },
+           {}});
   CHECK(failed.status() == 125);
   REQUIRE(failed.outcome.failure);
   CHECK(failed.outcome.failure->what == "mount /tmp");
 }
 
 TEST_CASE("violations survive a Sentry that is killed, and nothing else does") {
-  const Run killed = run({honest_gofer, [](const ProcessStart& s) {
+  const Run killed = run({honest_gofer,
+                          [](const ProcessStart& s) {
                             ready(s);
                             report_one(s, "/etc/shadow");
                             // A process of the sandbox in a session of its own, like a stub.
@@ -209,7 +221,8 @@ TEST_CASE("violations survive a Sentry that is killed, and nothing else does") {
                             // The init of a pid namespace cannot kill itself.
                             __builtin_trap();
                             return 0;
-                          }, {}});
+                          },
+                          {}});
   CHECK(killed.status() == 125);
   REQUIRE(killed.collector.records().size() == 1);
   CHECK(killed.collector.records()[0].target == "/etc/shadow");
@@ -237,7 +250,8 @@ TEST_CASE("a Gofer that dies ends the run with its own reason") {
                           __builtin_trap();
                           return 0;
                         },
-                        sentry, {}});
+                        sentry,
+                        {}});
   CHECK(lost.status() == 125);
   REQUIRE(lost.outcome.failure);
   CHECK(lost.outcome.failure->layer == "gofer");
@@ -246,55 +260,70 @@ TEST_CASE("a Gofer that dies ends the run with its own reason") {
 }
 
 TEST_CASE("a process that the filter kills is named as our bug") {
-  const Run killed = run({honest_gofer, [](const ProcessStart&) {
+  const Run killed = run({honest_gofer,
+                          [](const ProcessStart&) {
                             struct sigaction action = {};
                             action.sa_handler = SIG_DFL;
                             ::sigaction(SIGSYS, &action, nullptr);
                             ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
                             static_cast<void>(host::install_filter({}));
                             return 0;
-                          }, {}});
+                          },
+                          {}});
   REQUIRE(killed.outcome.failure);
   CHECK(killed.outcome.failure->what.find("SIGSYS") != std::string::npos);
   CHECK(killed.outcome.failure->remedy.find("bug") != std::string::npos);
 }
 
 TEST_CASE("a timeout ends the target at once, or after SIGTERM and a grace") {
-  const Run at_once = run({honest_gofer, [](const ProcessStart& s) {
+  const Run at_once = run({honest_gofer,
+                           [](const ProcessStart& s) {
                              ready(s);
                              const bool killed = hear(s).kind == Kind::kKill;
                              say(s, Kind::kExited, killed ? SIGKILL : exited(0));
                              return 0;
-                           }, {}}, {.timeout = 30ms});
+                           },
+                           {}},
+                          {.timeout = 30ms});
   CHECK(at_once.status() == 124);
-  const Run obeyed = run({honest_gofer, [](const ProcessStart& s) {
+  const Run obeyed = run({honest_gofer,
+                          [](const ProcessStart& s) {
                             ready(s);
                             const ControlMessage first = hear(s);
                             const ControlMessage second = hear(s);
-                            const bool right = first.kind == Kind::kSignal && first.value == SIGTERM &&
-                                               second.kind == Kind::kSignal && second.value == SIGCONT;
+                            const bool right =
+                                first.kind == Kind::kSignal && first.value == SIGTERM &&
+                                second.kind == Kind::kSignal && second.value == SIGCONT;
                             report_one(s, right ? "right" : "wrong");
                             say(s, Kind::kExited, SIGTERM);
                             return 0;
-                          }, {}}, {.timeout = 30ms, .kill_after = 60s});
+                          },
+                          {}},
+                         {.timeout = 30ms, .kill_after = 60s});
   CHECK(obeyed.status() == 124);
   REQUIRE(obeyed.collector.records().size() == 1);
   CHECK(obeyed.collector.records()[0].target == "right");
-  const Run ignored = run({honest_gofer, [](const ProcessStart& s) {
+  const Run ignored = run({honest_gofer,
+                           [](const ProcessStart& s) {
                              ready(s);
                              while (hear(s).kind != Kind::kKill) {
                              }
                              return 0;
-                           }, {}}, {.timeout = 30ms, .kill_after = 30ms});
+                           },
+                           {}},
+                          {.timeout = 30ms, .kill_after = 30ms});
   CHECK(ignored.status() == 124);
 }
 
 TEST_CASE("a Sentry that does not end when told is killed") {
-  const Run stuck = run({honest_gofer, [](const ProcessStart& s) {
+  const Run stuck = run({honest_gofer,
+                         [](const ProcessStart& s) {
                            ready(s);
                            for (;;) ::pause();
                            return 0;
-                         }, {}}, {.timeout = 10ms});
+                         },
+                         {}},
+                        {.timeout = 10ms});
   CHECK(stuck.status() == 124);
   CHECK(no_child_left());
 }
@@ -331,7 +360,8 @@ TEST_CASE("a stopped target stops boxrun, and SIGCONT goes on to it") {
     ready(s);
     say(s, Kind::kStopped, SIGTSTP);
     const ControlMessage message = hear(s);
-    say(s, Kind::kExited, exited(message.kind == Kind::kSignal && message.value == SIGCONT ? 5 : 1));
+    say(s, Kind::kExited,
+        exited(message.kind == Kind::kSignal && message.value == SIGCONT ? 5 : 1));
     return 0;
   };
   const pid_t monitor = fork_monitor({honest_gofer, sentry, {}});
@@ -358,7 +388,8 @@ TEST_CASE("when the monitor dies everything dies") {
   };
   const pid_t monitor = fork_monitor({gofer, sentry, {beacon.light()}});
   REQUIRE(beacon.seen());
-  std::ifstream children("/proc/" + std::to_string(monitor) + "/task/" + std::to_string(monitor) + "/children");
+  std::ifstream children("/proc/" + std::to_string(monitor) + "/task/" + std::to_string(monitor) +
+                         "/children");
   std::vector<UniqueFd> pidfds;
   for (pid_t child = 0; children >> child;) {
     pidfds.emplace_back(static_cast<int>(::syscall(SYS_pidfd_open, child, 0)));
@@ -377,11 +408,13 @@ TEST_CASE("children that boxrun found at its start are left alone") {
   if (other == 0) {
     for (;;) ::pause();
   }
-  const Run code = run({honest_gofer, [](const ProcessStart& s) {
+  const Run code = run({honest_gofer,
+                        [](const ProcessStart& s) {
                           ready(s);
                           say(s, Kind::kExited, exited(0));
                           return 0;
-                        }, {}});
+                        },
+                        {}});
   CHECK(code.status() == 0);
   CHECK(::waitpid(other, nullptr, WNOHANG) == 0);
   ::kill(other, SIGKILL);
@@ -393,7 +426,8 @@ TEST_CASE("a process starts with the standard streams and its own descriptors on
   const auto sentry = [stray](const ProcessStart& s) {
     ready(s);
     const bool closed = ::fcntl(stray, F_GETFD) < 0;
-    const bool kept = ::fcntl(0, F_GETFD) >= 0 && ::fcntl(2, F_GETFD) >= 0 && s.channels.size() == kGoferChannels;
+    const bool kept =
+        ::fcntl(0, F_GETFD) >= 0 && ::fcntl(2, F_GETFD) >= 0 && s.channels.size() == kGoferChannels;
     const bool untouched = (::fcntl(2, F_GETFL) & O_NONBLOCK) == 0;
     say(s, Kind::kExited, exited(closed && kept && untouched ? 0 : 1));
     return 0;

@@ -1,5 +1,5 @@
-// Both roles with everything real but the guest: sealed processes, the platform's stubs, and a Gofer
-// that is asked for files. In place of the kernel runs a program of this file.
+// Both roles with everything real but the guest: sealed processes, the platform's stubs, and a
+// Gofer that is asked for files. In place of the kernel runs a program of this file.
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -39,7 +39,8 @@ int errno_of(const gofer::ServerError& failure) { return static_cast<int>(failur
 
 MaybeFailure check_rules(const std::vector<sentry::BootSyscallRule>& rules) {
   for (const sentry::BootSyscallRule& rule : rules) {
-    if (rule.pattern == "nosuchcall") return Failure{"find the system call", "policy", Errno::kOk, rule.origin};
+    if (rule.pattern == "nosuchcall")
+      return Failure{"find the system call", "policy", Errno::kOk, rule.origin};
   }
   return std::nullopt;
 }
@@ -75,7 +76,8 @@ class Files {
   RunSpec spec() const {
     RunSpec spec;
     spec.mounts.push_back({.source = path("/ro"), .target = "/ro", .origin = "--ro"});
-    spec.mounts.push_back({.source = path("/rw"), .target = "/rw", .mode = MountMode::kReadWrite, .origin = "--rw"});
+    spec.mounts.push_back(
+        {.source = path("/rw"), .target = "/rw", .mode = MountMode::kReadWrite, .origin = "--rw"});
     return spec;
   }
 
@@ -99,14 +101,16 @@ Told run_apart(const RunSpec& spec, Program with) {
     report::Collector collector;
     const Outcome outcome = run_sandbox(spec, kStandIn, {true, true, true}, collector);
     std::string text = outcome.failure ? to_string(*outcome.failure) : "";
-    text += "\ngofer: " + outcome.gofer_layers.names() + "\nsentry: " + outcome.sentry_layers.names();
+    text +=
+        "\ngofer: " + outcome.gofer_layers.names() + "\nsentry: " + outcome.sentry_layers.names();
     static_cast<void>(::write(ends[1], text.data(), text.size()) > 0);
     ::_exit(exit_status(outcome, false, 122));
   }
   ::close(ends[1]);
   Told told;
   char buffer[4096];
-  for (ssize_t n = 0; (n = ::read(ends[0], buffer, sizeof buffer)) > 0;) told.text.append(buffer, static_cast<size_t>(n));
+  for (ssize_t n = 0; (n = ::read(ends[0], buffer, sizeof buffer)) > 0;)
+    told.text.append(buffer, static_cast<size_t>(n));
   ::close(ends[0]);
   int status = 0;
   ::waitpid(pid, &status, 0);
@@ -114,25 +118,31 @@ Told run_apart(const RunSpec& spec, Program with) {
   return told;
 }
 
-bool contains(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
+bool contains(const std::string& text, const char* part) {
+  return text.find(part) != std::string::npos;
+}
 
 }  // namespace
 
 TEST_CASE("a sealed Sentry reads a file that the sealed Gofer opens for it") {
   const Files files;
-  const Told told = run_apart(files.spec(), [](gofer::Client& client, const sentry::BootSpec& spec) {
-    const Result<gofer::RemoteFile> root = client.attach(std::to_string(spec.mounts[0].gofer_mount), 0);
-    if (!root) return 1;
-    const std::string_view names[] = {"file"};
-    const Result<gofer::WalkReply> reply = client.walk(root->fid.number(), names, {.open_flags = O_RDONLY});
-    if (!reply || reply->failure.error != Errno::kOk || !reply->opened.file) return 2;
-    char text[16] = {};
-    if (::pread(reply->opened.file.get(), text, sizeof text, 0) != 7) return 3;
-    return std::string_view(text) == "content" ? 42 : 4;
-  });
+  const Told told =
+      run_apart(files.spec(), [](gofer::Client& client, const sentry::BootSpec& spec) {
+        const Result<gofer::RemoteFile> root =
+            client.attach(std::to_string(spec.mounts[0].gofer_mount), 0);
+        if (!root) return 1;
+        const std::string_view names[] = {"file"};
+        const Result<gofer::WalkReply> reply =
+            client.walk(root->fid.number(), names, {.open_flags = O_RDONLY});
+        if (!reply || reply->failure.error != Errno::kOk || !reply->opened.file) return 2;
+        char text[16] = {};
+        if (::pread(reply->opened.file.get(), text, sizeof text, 0) != 7) return 3;
+        return std::string_view(text) == "content" ? 42 : 4;
+      });
   CAPTURE(told.text);
   CHECK(told.status == 42);
-  for (const char* layer : {"seccomp filter", "non-dumpable", "no capabilities", "no new privileges"}) {
+  for (const char* layer :
+       {"seccomp filter", "non-dumpable", "no capabilities", "no new privileges"}) {
     CHECK(contains(told.text.substr(told.text.find("gofer:")), layer));
     CHECK(contains(told.text.substr(told.text.find("sentry:")), layer));
   }
@@ -181,7 +191,8 @@ TEST_CASE("a source that is missing, or an interface to the kernel, fails with i
   const Program unreached = [](gofer::Client&, const sentry::BootSpec&) { return 0; };
   const Told lost = run_apart(missing, unreached);
   CHECK(lost.status == 125);
-  CHECK(contains(lost.text, "/nonexistent-source: No such file or directory (gofer); asked for by --ro"));
+  CHECK(contains(lost.text,
+                 "/nonexistent-source: No such file or directory (gofer); asked for by --ro"));
   RunSpec proc = files.spec();
   proc.mounts[0].source = "/proc";
   const Told refused = run_apart(proc, unreached);
@@ -245,14 +256,16 @@ TEST_CASE("the status line and the report say who decided the exit status") {
   RunSpec spec = files.spec();
   spec.argv = {"/usr/bin/prog"};
   spec.command = "prog";
-  const Reported target = report_apart(spec, files, [](gofer::Client&, const sentry::BootSpec&) { return 3; });
+  const Reported target =
+      report_apart(spec, files, [](gofer::Client&, const sentry::BootSpec&) { return 3; });
   CHECK(target.status == 3);
   CHECK(target.events == "{\"event\":\"exit\",\"source\":\"target\",\"code\":3}\n");
   CHECK(contains(target.json, "\"ptrace\""));
   CHECK(contains(target.json, "seccomp filter"));
 
   spec.mounts[0].source = "/nonexistent-source";
-  const Reported failed = report_apart(spec, files, [](gofer::Client&, const sentry::BootSpec&) { return 3; });
+  const Reported failed =
+      report_apart(spec, files, [](gofer::Client&, const sentry::BootSpec&) { return 3; });
   CHECK(failed.status == 125);
   CHECK(failed.events == "{\"event\":\"exit\",\"source\":\"boxrun\",\"code\":125}\n");
   CHECK(contains(failed.json, "/nonexistent-source"));

@@ -16,8 +16,8 @@ namespace boxrun::host {
 constexpr int kNotPrepared = 99;
 
 struct ChildEnd {
-  int code = -1;    // exit code, or -1
-  int signal = 0;   // that killed it, or 0
+  int code = -1;   // exit code, or -1
+  int signal = 0;  // that killed it, or 0
 };
 
 inline ChildEnd wait_for(pid_t pid) {
@@ -30,7 +30,8 @@ inline ChildEnd wait_for(pid_t pid) {
 }
 
 // Forks into `namespaces` and runs `body`, whose result is the exit code.
-inline ChildEnd in_child(const NamespaceRequest& namespaces, const std::function<int(LayerSet)>& body) {
+inline ChildEnd in_child(const NamespaceRequest& namespaces,
+                         const std::function<int(LayerSet)>& body) {
   Result<Forked> forked = fork_into_namespaces(namespaces);
   if (!forked) return {};
   if (!forked->in_child()) return wait_for(forked->pid);

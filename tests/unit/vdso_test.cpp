@@ -42,10 +42,13 @@ class MappedVdso {
     uint32_t count = 0;
     for (int i = 0; i < header->e_phnum; i++) {
       if (phdrs[i].p_type != PT_DYNAMIC) continue;
-      for (auto* d = reinterpret_cast<const Elf64_Dyn*>(image_ + phdrs[i].p_vaddr); d->d_tag != 0; d++) {
-        if (d->d_tag == DT_SYMTAB) symbols = reinterpret_cast<const Elf64_Sym*>(image_ + d->d_un.d_ptr);
+      for (auto* d = reinterpret_cast<const Elf64_Dyn*>(image_ + phdrs[i].p_vaddr); d->d_tag != 0;
+           d++) {
+        if (d->d_tag == DT_SYMTAB)
+          symbols = reinterpret_cast<const Elf64_Sym*>(image_ + d->d_un.d_ptr);
         if (d->d_tag == DT_STRTAB) strings = image_ + d->d_un.d_ptr;
-        if (d->d_tag == DT_HASH) count = reinterpret_cast<const uint32_t*>(image_ + d->d_un.d_ptr)[1];
+        if (d->d_tag == DT_HASH)
+          count = reinterpret_cast<const uint32_t*>(image_ + d->d_un.d_ptr)[1];
       }
     }
     for (uint32_t i = 0; i < count; i++) {

@@ -18,7 +18,9 @@ constexpr int64_t kSecond = 1'000'000'000;
 
 long system_call(long number, long a, long b, long c) {
   long result;
-  asm volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c)
+  asm volatile("syscall"
+               : "=a"(result)
+               : "a"(number), "D"(a), "S"(b), "d"(c)
                : "rcx", "r11", "memory");
   return result;
 }
@@ -51,12 +53,16 @@ bool time_now(int64_t boxrun::TimePage::*base, int64_t& out) {
 bool clock_now(clockid_t id, int64_t& out) {
   switch (id) {
     case CLOCK_REALTIME:
-    case CLOCK_REALTIME_COARSE: return time_now(&boxrun::TimePage::realtime, out);
+    case CLOCK_REALTIME_COARSE:
+      return time_now(&boxrun::TimePage::realtime, out);
     case CLOCK_MONOTONIC:
     case CLOCK_MONOTONIC_COARSE:
-    case CLOCK_MONOTONIC_RAW: return time_now(&boxrun::TimePage::monotonic, out);
-    case CLOCK_BOOTTIME: return time_now(&boxrun::TimePage::boottime, out);
-    default: return false;
+    case CLOCK_MONOTONIC_RAW:
+      return time_now(&boxrun::TimePage::monotonic, out);
+    case CLOCK_BOOTTIME:
+      return time_now(&boxrun::TimePage::boottime, out);
+    default:
+      return false;
   }
 }
 
