@@ -37,10 +37,9 @@ std::string path_in(const Address& address) {
 // As getsockname(2) tells it: with one NUL at the end.
 Address path_address(const std::string& path) {
   const sa_family_t family = AF_UNIX;
-  const auto head = bytes_of(family);
-  const auto tail = as_bytes_of(path.c_str(), path.size() + 1);
-  Address address(head.begin(), head.end());
-  address.insert(address.end(), tail.begin(), tail.end());
+  Address address(kPathOffset + path.size() + 1);
+  memcpy(address.data(), &family, sizeof family);
+  memcpy(address.data() + kPathOffset, path.c_str(), path.size() + 1);
   return address;
 }
 
