@@ -85,8 +85,9 @@ class Job:
         return not self.args and not self.program.startswith("hello_")
 
 
-def read_known_failures(path):
-    """PROGRAM:CASE -> reason. The list only shrinks: a listed case that passes is an error."""
+def read_known_failures(path, mode):
+    """PROGRAM:CASE -> reason. The list only shrinks: a listed case that passes is an error. One that ends in `@rw` or
+    `@overlay` is listed for that mode alone."""
     known = {}
     for number, line in enumerate(path.read_text().splitlines(), 1):
         line = line.split("#", 1)[0].strip()
@@ -95,7 +96,11 @@ def read_known_failures(path):
         name, _, reason = line.partition(" ")
         if ":" not in name or not reason.strip():
             sys.exit(f"{path}:{number}: expected `program:case reason`")
-        known[name] = reason.strip()
+        name, _, only = name.partition("@")
+        if only not in ("", "rw", "overlay"):
+            sys.exit(f"{path}:{number}: there is no mode '{only}'")
+        if only in ("", mode):
+            known[name] = reason.strip()
     return known
 
 
@@ -292,7 +297,7 @@ def main():
         print(f"skip: {options.restricted} is not built")
         return SKIPPED
 
-    known = read_known_failures(HERE / "known_failures.txt")
+    known = read_known_failures(HERE / "known_failures.txt", options.mode)
     runner = Runner(options)
     jobs = select(options) * options.repeat
     if not jobs:
