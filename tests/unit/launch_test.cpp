@@ -84,10 +84,14 @@ Run run(const Roles& roles, const TimeLimit& limit = {}, Monitor monitor = Monit
 
 bool no_child_left() { return ::waitpid(-1, nullptr, WNOHANG | __WALL) < 0 && errno == ECHILD; }
 
-// A monitor in a process of its own, for signals and stops. Its exit status is boxrun's.
+// A monitor in a process of its own, for signals and stops. Its exit status is boxrun's. Its
+// process group is not orphaned, whoever runs the tests: an orphaned one could not be stopped.
 pid_t fork_monitor(const Roles& roles) {
   const pid_t pid = ::fork();
-  if (pid == 0) ::_exit(run(roles, {}, Monitor::kSealed).status());
+  if (pid == 0) {
+    ::setpgid(0, 0);
+    ::_exit(run(roles, {}, Monitor::kSealed).status());
+  }
   return pid;
 }
 
