@@ -230,10 +230,11 @@ def examine(runner, job, known):
     if not job.has_cases:
         yield (job.name, *runner.judge(job))
         return
+    whole = ""
     if not listed:
-        verdict, detail = runner.judge(job)
+        verdict, whole = runner.judge(job)
         if verdict != "fail" or runner.options.native:
-            yield job.name, verdict, detail
+            yield job.name, verdict, whole
             return
     seen_failure = False
     for case in runner.cases(job):
@@ -246,7 +247,7 @@ def examine(runner, job, known):
         seen_failure |= verdict == "fail"
         yield case.name, verdict, detail
     if not listed and not seen_failure:
-        yield job.name, "fail", "differs when run whole, though each case passes alone:\n" + runner.judge(job)[1]
+        yield job.name, "fail", "differs when run whole, though each case passes alone:\n" + whole
 
 
 def select(options):
