@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "gofer/channel.h"
-#include "gofer/protocol_io.h"
+#include "gofer/protocol_boxrun.h"
 #include "src/base/bytes.h"
 #include "src/base/sync.h"
 
@@ -80,8 +80,11 @@ struct DirectoryPage {
 struct WalkExtras {
   std::optional<uint32_t> open_flags;  // open the last file
   bool stat_start = false;             // the attributes of where it starts
-  // Read the first entries of the directory that is reached after this many names (boxrun only).
+  // --- boxrun only
+  // Read the first entries of the directory that is reached after this many names.
   std::optional<size_t> list_after;
+  bool collect = false;      // before everything else: Client::bell()
+  bool watch_start = false;  // before the walk, watch the directory where it starts
 };
 
 // How far a walk came. `steps` are the files found, in order. `failure` says why it stopped before
@@ -92,6 +95,7 @@ struct WalkReply {
   RemoteOpen opened;
   std::optional<Attr> start;
   std::optional<DirectoryPage> listing;
+  bool watched = false;
 };
 
 // Who owns what is made, for servers that can act on it.
@@ -126,6 +130,9 @@ class Client {
   bool dead() const { return dead_.load(std::memory_order_relaxed); }
 
   Result<RemoteFile> attach(std::string_view mount, uint32_t uid, ServerError* failure = nullptr);
+  // A descriptor that polls as readable from the moment that somebody else changes something in a
+  // watched directory until a walk collects. EOPNOTSUPP where changes cannot be watched.
+  Result<UniqueFd> bell();
   // Walks `names` from `from`. The error of the Result is only for a dead peer.
   Result<WalkReply> walk(uint32_t from, std::span<const std::string_view> names,
                          const WalkExtras& extras = {});

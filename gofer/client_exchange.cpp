@@ -154,11 +154,16 @@ Result<Frame> Exchange::next_reply(Type expected) {
   return broken();
 }
 
+Result<UniqueFd> Exchange::take_descriptor() {
+  UniqueFd fd = line_->fds.take_next();
+  if (!fd && line_->fds.lost()) return Errno::kNFile;
+  if (!fd) return broken();
+  return fd;
+}
+
 Result<UniqueFd> Exchange::take_file() {
-  UniqueFd file = line_->fds.take_next();
-  if (!file && line_->fds.lost()) return Errno::kNFile;
+  UniqueFd file = TRY(take_descriptor());
   // A FIFO or a device in place of a file could make the Sentry wait for somebody.
-  if (!file) return broken();
   const Result<struct stat> status = file_status(file.get());
   if (!status.ok() || !S_ISREG(status->st_mode)) return broken();
   return file;

@@ -34,8 +34,9 @@ class Exchange {
   // The reply to the next request, or its error. After the first error: ECANCELED.
   template <class Reply>
   Result<Reply> next();
-  // The next donated descriptor; ENFILE when this process may have no more of them, EIO unless it
-  // is a regular file's.
+  // The next donated descriptor; ENFILE when this process may have no more of them.
+  Result<UniqueFd> take_descriptor();
+  // The same; EIO unless it is a regular file's.
   Result<UniqueFd> take_file();
   // About the last error.
   ServerError failure() const { return failure_; }

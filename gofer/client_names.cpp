@@ -72,6 +72,15 @@ Result<RemoteFile> Client::attach(std::string_view mount, uint32_t uid, ServerEr
   return root;
 }
 
+Result<UniqueFd> Client::bell() {
+  if (dialect_ != Dialect::kBoxrun) return Errno::kOpNotSupp;
+  Exchange exchange(*this);
+  exchange.add(Tbell{});
+  TRY(exchange.run());
+  TRY(exchange.next<Tbell::Reply>());
+  return exchange.take_descriptor();
+}
+
 Result<WalkReply> Client::walk(uint32_t from, std::span<const std::string_view> names,
                                const WalkExtras& extras) {
   WalkReply all;
@@ -86,6 +95,7 @@ Result<WalkReply> Client::walk(uint32_t from, std::span<const std::string_view> 
     all.opened = std::move(part.opened);
     if (part.start) all.start = part.start;
     if (part.listing) all.listing = std::move(part.listing);
+    all.watched |= part.watched;
     if (all.failure.error != Errno::kOk) break;
     if (!all.steps.empty()) from = all.steps.back().fid.number();
     now = {};  // the extras concern the beginning
@@ -105,7 +115,9 @@ class Client::WalkChain {
   WalkChain(Client& client, uint32_t from, std::span<const std::string_view> names,
             const WalkExtras& extras)
       : client_(client), names_(names), extras_(extras), exchange_(client) {
-    if (client.dialect() == Dialect::kPlain) extras_.list_after.reset();
+    if (client.dialect() == Dialect::kPlain) {
+      extras_ = {.open_flags = extras.open_flags, .stat_start = extras.stat_start};
+    }
     numbers_.push_back(from);
     for (size_t i = 0; i < names.size(); i++) numbers_.push_back(client.new_fid());
     if (extras_.list_after) list_fid_ = client.new_fid();
@@ -113,12 +125,16 @@ class Client::WalkChain {
   }
 
   Result<WalkReply> run() {
+    if (extras_.collect) exchange_.add(Tcollect{});
+    if (extras_.watch_start) exchange_.add(Twatch{numbers_.front()});
     for (size_t i = 0; i < numbers_.size(); i++) add_step(i);
     if (extras_.open_flags) {
       add_open(exchange_, client_.dialect(), numbers_.back(), open_fid_, *extras_.open_flags);
     }
     TRY(exchange_.run());
     WalkReply reply;
+    if (extras_.collect) TRY(exchange_.next<Tcollect::Reply>());
+    if (extras_.watch_start) reply.watched = TRY(exchange_.next<Rwatch>()).watched != 0;
     for (size_t i = 0; i < numbers_.size(); i++) TRY(take_step(i, reply));
     if (extras_.open_flags) TRY(client_.take_open(exchange_, open_fid_, reply.opened));
     if (client_.dead()) return Errno::kIo;

@@ -75,21 +75,26 @@ std::unique_ptr<Gofer> Gofer::prepare(GoferSpec spec, MaybeFailure& failure) {
   ProcFds proc = ProcFds::open_own();
   const int proc_fd = proc.number();
   if (proc) kept.push_back(proc_fd);
+  std::unique_ptr<Watches> watches = Watches::create();
+  const int watches_fd = watches ? watches->number() : -1;
+  if (watches) kept.push_back(watches_fd);
   Result<std::unique_ptr<Tree>> tree =
       Tree::create(std::move(spec.mounts), std::move(proc), limits->held);
   if (!tree.ok()) {
     failure = failed("look at the mount sources", tree.error());
     return nullptr;
   }
-  auto session = std::make_unique<Session>(std::move(tree).take(), *limits, spec.owners);
-  return std::unique_ptr<Gofer>(
-      new Gofer(std::move(session), std::move(spec.channels), std::move(kept), proc_fd));
+  auto session =
+      std::make_unique<Session>(std::move(tree).take(), *limits, spec.owners, std::move(watches));
+  return std::unique_ptr<Gofer>(new Gofer(std::move(session), std::move(spec.channels),
+                                          std::move(kept), proc_fd, watches_fd));
 }
 
 std::vector<host::FilterRow> Gofer::filter_rows() const {
   using host::arg32_is;
   const host::ArgCheck nameless = host::arg_is(1, reinterpret_cast<uint64_t>(kEmptyPath));
   const host::ArgCheck in_proc = arg32_is(0, static_cast<uint32_t>(proc_fd_));
+  const host::ArgCheck watches = arg32_is(0, static_cast<uint32_t>(watches_fd_));
   std::vector<host::FilterRow> rows = {
       {SYS_recvmsg, "channels"},
       {SYS_sendmsg, "channels"},
@@ -121,6 +126,8 @@ std::vector<host::FilterRow> Gofer::filter_rows() const {
       {SYS_fremovexattr, "extended attributes"},
       {SYS_fcntl, "locks", {arg32_is(1, F_OFD_SETLK)}},
       {SYS_fcntl, "locks", {arg32_is(1, F_OFD_GETLK)}},
+      {SYS_inotify_add_watch, "changes by others", {watches}},
+      {SYS_fchdir, "inotify_add_watch takes nothing but paths", {in_proc}},
       {SYS_geteuid, "owner of files when the peer names none"},
       {SYS_setfsuid, "owner of new files"},
       {SYS_setfsgid, "group of new files"},
@@ -129,6 +136,7 @@ std::vector<host::FilterRow> Gofer::filter_rows() const {
 }
 
 void Gofer::serve() {
+  session_->before_requests();
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
   pthread_attr_setstacksize(&attributes, kStackSize);

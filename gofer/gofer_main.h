@@ -37,16 +37,18 @@ class Gofer {
 
  private:
   Gofer(std::unique_ptr<Session> session, std::vector<UniqueFd> channels, std::vector<int> kept,
-        int proc_fd)
+        int proc_fd, int watches_fd)
       : session_(std::move(session)),
         channels_(std::move(channels)),
         kept_(std::move(kept)),
-        proc_fd_(proc_fd) {}
+        proc_fd_(proc_fd),
+        watches_fd_(watches_fd) {}
 
   std::unique_ptr<Session> session_;
   std::vector<UniqueFd> channels_;
   std::vector<int> kept_;
   int proc_fd_;
+  int watches_fd_;  // -1: there are none
 };
 
 }  // namespace boxrun::gofer

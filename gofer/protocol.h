@@ -1,6 +1,7 @@
 // 9P2000.L on the wire: numbers and data types. The encoder and decoder are in protocol_codec.h,
-// the messages in protocol_messages.h and protocol_io.h. Layouts are those of diod's protocol.md
-// and of Linux's v9fs; `9P2000.L.boxrun` and its messages are specified in gofer/README.md.
+// the messages in protocol_messages.h, protocol_io.h and protocol_boxrun.h. Layouts are those of
+// diod's protocol.md and of Linux's v9fs; `9P2000.L.boxrun` and its messages are specified in
+// gofer/README.md.
 #pragma once
 #include <array>
 #include <cstddef>
@@ -73,6 +74,9 @@ enum class Type : uint8_t {
   kTreaddirplus = 210,
   kRdenied = 213,
   kTrenameat2 = 214,
+  kTbell = 216,
+  kTwatch = 218,
+  kTcollect = 220,
 };
 // A reply's type is its request's plus one.
 constexpr Type reply_type(Type request) {

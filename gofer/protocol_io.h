@@ -69,6 +69,16 @@ struct Treaddir {
   uint32_t count{};
   static void fields(auto& m, auto& v) { v(m.fid, m.offset, m.count); }
 };
+// What is inside Rreaddir. `type` is a DT_ value, `offset` where the next read
+// continues.
+struct DirEntry {
+  Qid qid;
+  uint64_t offset{};
+  uint8_t type{};
+  std::string_view name;
+  static void fields(auto& m, auto& v) { v(m.qid, m.offset, m.type, m.name); }
+};
+
 struct Tread {
   static constexpr Type kType = Type::kTread;
   using Reply = Rread;
@@ -135,116 +145,6 @@ struct Tgetlock {
   static void fields(auto& m, auto& v) {
     v(m.fid, m.type, m.start, m.length, m.proc_id, m.client_id);
   }
-};
-
-// --- 9P2000.L.boxrun (gofer/README.md)
-
-// In place of Rlerror when a rule of ours denied the request.
-struct Rdenied {
-  static constexpr Type kType = Type::kRdenied;
-  uint32_t ecode{};
-  Rule rule{};
-  static void fields(auto& m, auto& v) { v(m.ecode, m.rule); }
-};
-
-// The owner of what the rest of this batch creates.
-struct Tas {
-  static constexpr Type kType = Type::kTas;
-  using Reply = Empty<Type::kTas>;
-  uint32_t uid{};
-  static void fields(auto& m, auto& v) { v(m.uid); }
-};
-
-// Attributes, and the text of a symbolic link (empty for everything else).
-struct Rstat {
-  static constexpr Type kType = reply_type(Type::kTstat);
-  Attr attr;
-  std::string_view target;
-  static void fields(auto& m, auto& v) { v(m.attr, m.target); }
-};
-struct Tstat {
-  static constexpr Type kType = Type::kTstat;
-  using Reply = Rstat;
-  uint32_t fid{};
-  static void fields(auto& m, auto& v) { v(m.fid); }
-};
-
-// Opens fid. A regular file is donated: its descriptor travels with the packet, the server keeps
-// nothing and newfid stays unused. Of anything else newfid becomes the open fid.
-struct Ropen {
-  static constexpr Type kType = reply_type(Type::kTopen);
-  uint8_t donated{};
-  static void fields(auto& m, auto& v) { v(m.donated); }
-};
-struct Topen {
-  static constexpr Type kType = Type::kTopen;
-  using Reply = Ropen;
-  uint32_t fid{}, newfid{}, flags{};
-  static void fields(auto& m, auto& v) { v(m.fid, m.newfid, m.flags); }
-};
-
-// Creates a regular file in dfid and donates it; newfid becomes its (not open) fid. With O_TMPFILE
-// in flags the name must be empty.
-struct Rcreate {
-  static constexpr Type kType = reply_type(Type::kTcreate);
-  Attr attr;
-  static void fields(auto& m, auto& v) { v(m.attr); }
-};
-struct Tcreate {
-  static constexpr Type kType = Type::kTcreate;
-  using Reply = Rcreate;
-  uint32_t dfid{}, newfid{};
-  std::string_view name;
-  uint32_t flags{}, mode{}, gid{};
-  static void fields(auto& m, auto& v) { v(m.dfid, m.newfid, m.name, m.flags, m.mode, m.gid); }
-};
-
-struct Rreaddirplus {
-  static constexpr Type kType = reply_type(Type::kTreaddirplus);
-  uint8_t end{};  // there are no more entries
-  Data data;
-  static void fields(auto& m, auto& v) { v(m.end, m.data); }
-};
-struct Treaddirplus {
-  static constexpr Type kType = Type::kTreaddirplus;
-  using Reply = Rreaddirplus;
-  uint32_t fid{};
-  uint64_t offset{};
-  uint32_t count{};
-  static void fields(auto& m, auto& v) { v(m.fid, m.offset, m.count); }
-};
-
-// Trenameat with the flags of renameat2(2): RENAME_NOREPLACE or RENAME_EXCHANGE.
-struct Trenameat2 {
-  static constexpr Type kType = Type::kTrenameat2;
-  using Reply = Empty<Type::kTrenameat2>;
-  uint32_t olddirfid{};
-  std::string_view oldname;
-  uint32_t newdirfid{};
-  std::string_view newname;
-  uint32_t flags{};
-  static void fields(auto& m, auto& v) {
-    v(m.olddirfid, m.oldname, m.newdirfid, m.newname, m.flags);
-  }
-};
-
-// What is inside Rreaddir and Rreaddirplus. `type` is a DT_ value, `offset` where the next read
-// continues.
-struct DirEntry {
-  Qid qid;
-  uint64_t offset{};
-  uint8_t type{};
-  std::string_view name;
-  static void fields(auto& m, auto& v) { v(m.qid, m.offset, m.type, m.name); }
-};
-inline constexpr uint8_t kHiddenEntry = 255;  // DirEntryPlus::type: withheld, for the record only
-struct DirEntryPlus {
-  uint64_t offset{};
-  uint8_t type{};
-  std::string_view name;
-  Attr attr;  // valid == 0: not known, look the name up
-  std::string_view target;
-  static void fields(auto& m, auto& v) { v(m.offset, m.type, m.name, m.attr, m.target); }
 };
 
 }  // namespace boxrun::gofer

@@ -1,6 +1,6 @@
 // What the server does for each request. One Requests object answers one packet.
 #pragma once
-#include "gofer/protocol_io.h"
+#include "gofer/protocol_boxrun.h"
 #include "gofer/session.h"
 
 namespace boxrun::gofer {
@@ -60,6 +60,10 @@ class Requests {
   Reply<Treaddirplus> handle(const Treaddirplus& m);
   Result<bool> put_entry_plus(Encoder& list, Node& node, int directory, std::string_view name,
                               uint64_t offset, uint8_t type);
+  // requests_watch.cpp
+  Reply<Tbell> handle(const Tbell& m);
+  Reply<Twatch> handle(const Twatch& m);
+  Reply<Tcollect> handle(const Tcollect& m);
   // requests_change.cpp
   Reply<Tsetattr> handle(const Tsetattr& m);
   Reply<Tmkdir> handle(const Tmkdir& m);

@@ -184,6 +184,12 @@ Requests::Outcome Requests::extension(const Frame& frame) {
       return answer<Treaddirplus>(frame);
     case Type::kTrenameat2:
       return answer<Trenameat2>(frame);
+    case Type::kTbell:
+      return answer<Tbell>(frame);
+    case Type::kTwatch:
+      return answer<Twatch>(frame);
+    case Type::kTcollect:
+      return answer<Tcollect>(frame);
     case Type::kTbatch:
       return Outcome::kMalformed;
     default:

@@ -17,8 +17,13 @@ Result<Limits> Limits::for_descriptors(uint64_t limit) {
   return Limits{.held = usable * 2 / 3, .open = usable / 3, .fids = 1 << 18};
 }
 
-Session::Session(std::unique_ptr<Tree> tree, Limits limits, Owners owners)
-    : tree_(std::move(tree)), limits_(limits), owners_(owners) {}
+Session::Session(std::unique_ptr<Tree> tree, Limits limits, Owners owners,
+                 std::unique_ptr<Watches> watches)
+    : tree_(std::move(tree)), watches_(std::move(watches)), limits_(limits), owners_(owners) {}
+
+void Session::before_requests() {
+  if (watches_) watches_->enter(tree_->proc());
+}
 
 Result<Ref<Fid>> Session::find(uint32_t number) {
   const Lock lock(mutex_);

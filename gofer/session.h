@@ -11,6 +11,7 @@
 
 #include "gofer/channel.h"
 #include "gofer/tree.h"
+#include "gofer/watches.h"
 
 namespace boxrun::gofer {
 
@@ -54,8 +55,12 @@ enum class Owners : uint8_t { kOwn, kAsRequested };
 
 class Session {
  public:
-  Session(std::unique_ptr<Tree> tree, Limits limits, Owners owners);
+  // Without `watches` clients have to ask again and again what has changed.
+  Session(std::unique_ptr<Tree> tree, Limits limits, Owners owners,
+          std::unique_ptr<Watches> watches = nullptr);
 
+  // Once, before serve(), in a process that is sealed: what Watches::enter() says.
+  void before_requests();
   // Answers requests until the peer closes the channel or breaks the protocol; in the second case
   // all channels of the session are shut down. One thread per channel.
   void serve(Channel& channel);
@@ -77,6 +82,7 @@ class Session {
   void shut_down_all();
 
   const std::unique_ptr<Tree> tree_;
+  const std::unique_ptr<Watches> watches_;
   const Limits limits_;
   const Owners owners_;
   std::atomic<Dialect> dialect_{Dialect::kNone};

@@ -3,6 +3,7 @@
 #include <linux/fs.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <set>
 #include <utility>
 
@@ -48,6 +49,7 @@ Result<Ref<vfs::Inode>> OverlayInode::lookup(std::string_view name) {
 void OverlayInode::lookup_path(std::span<const std::string_view> names,
                                const vfs::LookupIntent& intent, vfs::LookupResult& out) {
   Ref<OverlayInode> at(this);
+  bool asked = false;
   while (!names.empty()) {
     bool known = false;
     {
@@ -69,6 +71,8 @@ void OverlayInode::lookup_path(std::span<const std::string_view> names,
     // only as far as no directory on the way differs.
     vfs::LookupResult below;
     at->lower_->lookup_path(names, intent, below);
+    out.as_of = asked ? std::min(out.as_of, below.as_of) : below.as_of;
+    asked = true;
     size_t used = 0;
     for (Ref<vfs::Inode>& inode : below.inodes) {
       Ref<OverlayInode> wrapped = fs_.wrap(std::move(inode), at, names[used]);
@@ -88,20 +92,20 @@ void OverlayInode::lookup_path(std::span<const std::string_view> names,
   }
 }
 
-bool OverlayInode::entry_is_current(std::string_view name, const vfs::Inode* child) {
+bool OverlayInode::entry_is_current(const vfs::CachedEntry& entry) {
   {
     Lock lock(fs_.mutex_);
-    if (const auto at = entries_.find(name); at != entries_.end()) {
-      return at->second.inode.get() == child;
+    if (const auto at = entries_.find(entry.name); at != entries_.end()) {
+      return at->second.inode.get() == entry.child;
     }
   }
-  if (!lower_) return child == nullptr;
-  const vfs::Inode* below =
-      child == nullptr ? nullptr : static_cast<const OverlayInode*>(child)->lower_.get();
+  if (!lower_) return entry.child == nullptr;
+  vfs::Inode* below =
+      entry.child == nullptr ? nullptr : static_cast<OverlayInode*>(entry.child)->lower_.get();
   // A name that came to be here cannot have left entries_, so a child without a lower inode is
   // stale.
-  if (child != nullptr && below == nullptr) return false;
-  return lower_->entry_is_current(name, below);
+  if (entry.child != nullptr && below == nullptr) return false;
+  return lower_->entry_is_current({entry.name, below, entry.as_of});
 }
 
 // Records that `name` now stands for `inode`.

@@ -71,7 +71,7 @@ class OverlayInode final : public vfs::Inode {
   Result<Ref<vfs::Inode>> lookup(std::string_view name) override;
   void lookup_path(std::span<const std::string_view> names, const vfs::LookupIntent& intent,
                    vfs::LookupResult& out) override;
-  bool entry_is_current(std::string_view name, const vfs::Inode* child) override;
+  bool entry_is_current(const vfs::CachedEntry& entry) override;
   Result<Ref<vfs::Inode>> create(std::string_view name, const vfs::NewNode& node) override;
   Result<Ref<vfs::Inode>> create_unnamed(const vfs::NewNode& node) override;
   Result<void> link(std::string_view name, vfs::Inode& target) override;

@@ -48,6 +48,13 @@ Ref<P9Inode> P9Connection::take_oldest() {
   return nullptr;
 }
 
+HostChanges* P9Connection::listen() {
+  if (changes_) return changes_.get();
+  Result<UniqueFd> bell = client_->bell();
+  if (bell.ok()) changes_ = std::make_unique<HostChanges>(std::move(bell).take());
+  return changes_.get();
+}
+
 bool P9Connection::keep_none() {
   bool any = false;
   while (const Ref<P9Inode> oldest = take_oldest()) {
@@ -66,6 +73,7 @@ P9Fs::P9Fs(Config config, Ref<P9Connection> connection)
     : FileSystem({.type = "9p", .device = config.device, .read_only = config.read_only}),
       connection_(std::move(connection)),
       cache_(config.cache),
+      changes_(config.cache == P9Cache::kShared ? connection_->listen() : nullptr),
       unmapped_id_(config.unmapped_id) {}
 
 Result<Ref<P9Fs>> P9Fs::create(Config config, Ref<P9Connection> connection) {
@@ -96,19 +104,19 @@ Result<vfs::Statistics> P9Fs::statistics() {
                          .name_max = st.namelen};
 }
 
-Ref<P9Inode> P9Fs::inode_of(const gofer::Attr& attr, std::string target) {
+Ref<P9Inode> P9Fs::inode_of(const gofer::Attr& attr, std::string target, HostChanges::Stamp as_of) {
   Ref<P9Inode> known;
   {
     const Lock lock(mutex_);
     P9Inode*& slot = inodes_[attr.qid.path];
     if (slot == nullptr || !slot->try_ref()) {
-      slot = new P9Inode(*this, attr, std::move(target));
+      slot = new P9Inode(*this, attr, std::move(target), as_of);
       return adopt_ref(slot);
     }
     known = adopt_ref(slot);
   }
-  if (known->learn(attr)) return known;
-  Ref<P9Inode> fresh = adopt_ref(new P9Inode(*this, attr, std::move(target)));
+  if (known->learn(attr, as_of)) return known;
+  Ref<P9Inode> fresh = adopt_ref(new P9Inode(*this, attr, std::move(target), as_of));
   const Lock lock(mutex_);
   inodes_[attr.qid.path] = fresh.get();
   return fresh;
@@ -120,10 +128,16 @@ void P9Fs::forget(P9Inode& inode) {
   if (found != inodes_.end() && found->second == &inode) inodes_.erase(found);
 }
 
-bool P9Inode::learn(const gofer::Attr& attr) {
+bool P9Inode::learn(const gofer::Attr& attr, HostChanges::Stamp as_of) {
+  Ref<P9HostFile> outdated;  // dropped after the lock
   const Lock lock(mutex_);
   if (!same_file(attr_, attr)) return false;
+  // Where the host's file system is an overlayfs, an open file goes on showing the lower file when
+  // a write has made a copy: for those who open it now it is not the file any more.
+  const bool changed = attr.ctime != attr_.ctime || attr.size != attr_.size;
+  if (changed && !fs_.exclusive()) outdated = std::exchange(reader_, nullptr);
   attr_ = attr;
+  attr_as_of_ = as_of;
   learned_at_ = steady_now();
   stale_ = false;
   return true;

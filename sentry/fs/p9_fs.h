@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "gofer/client.h"
+#include "sentry/fs/host_changes.h"
 #include "sentry/fs/p9_file.h"
 #include "sentry/vfs/file_system.h"
 #include "sentry/vfs/inode.h"
@@ -27,6 +28,8 @@ class P9Connection final : public RefCounted {
   explicit P9Connection(std::unique_ptr<gofer::Client> client, size_t max_kept = 256)
       : client_(std::move(client)), max_kept_(max_kept) {}
   gofer::Client& client() { return *client_; }
+  // Asks the Gofer to tell of changes by others. Null where it cannot. Before any file is used.
+  HostChanges* listen();
 
  private:
   friend class P9Inode;
@@ -38,6 +41,7 @@ class P9Connection final : public RefCounted {
   Ref<P9Inode> take_oldest() EXCLUDES(mutex_);
 
   const std::unique_ptr<gofer::Client> client_;
+  std::unique_ptr<HostChanges> changes_;
   const size_t max_kept_;
   Mutex mutex_{Rank::kP9};
   std::list<P9Inode*> keeping_ GUARDED_BY(mutex_);  // longest first; they leave in their destructor
@@ -46,7 +50,9 @@ class P9Connection final : public RefCounted {
 // What is known about the host while the guest runs.
 enum class P9Cache : uint8_t {
   kExclusive,  // nobody else changes the files: what was seen once stays true
-  kShared,     // the user edits them meanwhile: names are asked for again by every path walk
+  // The user edits them meanwhile: names are asked for again by every path walk, except where the
+  // Gofer watches the directory and nothing has changed.
+  kShared,
 };
 
 class P9Fs final : public vfs::FileSystem {
@@ -69,6 +75,8 @@ class P9Fs final : public vfs::FileSystem {
   // Nobody at all changes the files: directories may be kept whole, with attributes.
   bool immutable() const { return exclusive() && properties().read_only; }
   gofer::Client& client() { return connection_->client(); }
+  // Of a shared mount; null where changes cannot be watched.
+  HostChanges* changes() const { return changes_; }
 
  private:
   friend class P9Inode;
@@ -76,11 +84,13 @@ class P9Fs final : public vfs::FileSystem {
   void last_reference_gone() override;
 
   // The inode of a file, the one that is known already if it still is. `target`: of a symlink.
-  Ref<P9Inode> inode_of(const gofer::Attr& attr, std::string target) EXCLUDES(mutex_);
+  Ref<P9Inode> inode_of(const gofer::Attr& attr, std::string target,
+                        HostChanges::Stamp as_of = HostChanges::kNever) EXCLUDES(mutex_);
   void forget(P9Inode& inode) EXCLUDES(mutex_);
 
   const Ref<P9Connection> connection_;
   const P9Cache cache_;
+  HostChanges* const changes_;
   const std::optional<uint32_t> unmapped_id_;
   Ref<P9Inode> root_;  // fixed after construction
 
@@ -111,7 +121,7 @@ class P9Inode final : public vfs::Inode {
   Result<Ref<vfs::Inode>> lookup(std::string_view name) override;
   void lookup_path(std::span<const std::string_view> names, const vfs::LookupIntent& intent,
                    vfs::LookupResult& out) override;
-  bool entry_is_current(std::string_view name, const vfs::Inode* child) override;
+  bool entry_is_current(const vfs::CachedEntry& entry) override;
   Result<Ref<vfs::Inode>> create(std::string_view name, const vfs::NewNode& node) override;
   Result<Created> create_and_open(std::string_view name, const vfs::NewNode& node,
                                   const vfs::OpenRequest& request) override;
@@ -145,7 +155,7 @@ class P9Inode final : public vfs::Inode {
  private:
   friend class P9Connection;
   friend class P9Fs;
-  P9Inode(P9Fs& fs, const gofer::Attr& attr, std::string target);
+  P9Inode(P9Fs& fs, const gofer::Attr& attr, std::string target, HostChanges::Stamp as_of);
   void last_reference_gone() override;
 
   // A chain of names from a directory that has a fid, to this one: files of a listing have none
@@ -156,19 +166,34 @@ class P9Inode final : public vfs::Inode {
     std::vector<std::string> names;
   };
   Result<Way> way() EXCLUDES(mutex_);
+  struct Walked : gofer::WalkReply {
+    HostChanges::Stamp as_of = HostChanges::kNever;
+  };
   // Walks the way and then `names`. The steps of the way are taken care of; the reply has the rest.
-  Result<gofer::WalkReply> walk(std::span<const std::string_view> names, gofer::WalkExtras extras);
+  Result<Walked> walk(std::span<const std::string_view> names, gofer::WalkExtras extras);
   // The same with what the walk asks of the Gofer; when this process may have no more descriptors,
   // once more after those that are only kept have gone.
   Result<gofer::WalkReply> walk_from(uint32_t start, std::span<const std::string_view> names,
                                      const gofer::WalkExtras& extras);
   Result<uint32_t> fid();
-  // False when the number stands for another file now.
-  bool learn(const gofer::Attr& attr) EXCLUDES(mutex_);
+  // False when the number stands for another file now. `as_of` when a watched directory tells of
+  // changes of these attributes.
+  bool learn(const gofer::Attr& attr, HostChanges::Stamp as_of = HostChanges::kNever)
+      EXCLUDES(mutex_);
+  // Whether changes of names in this directory are told since then.
+  bool watches(HostChanges::Stamp as_of) const {
+    const HostChanges::Stamp since = watched_since_.load();
+    return since != HostChanges::kNever && since <= as_of;
+  }
+  // Whether so many names were asked for that watching this directory is worth it.
+  bool worth_watching() EXCLUDES(mutex_);
+  void learn_watched(bool watched) EXCLUDES(mutex_);
+  // As of when attr_ is known to be true unless the bell rang since; kNever: it may be outdated.
+  HostChanges::Stamp trusted_locked() const REQUIRES(mutex_);
   static int64_t steady_now();  // ns
   static uint32_t host_access(int flags);
   void learn_fid(gofer::RemoteFid fid) EXCLUDES(mutex_);
-  Ref<P9Inode> adopt(gofer::RemoteFile file);
+  Ref<P9Inode> adopt(gofer::RemoteFile file, HostChanges::Stamp as_of = HostChanges::kNever);
   Ref<P9Inode> adopt_listed(const gofer::DirectoryEntry& entry);
   vfs::Attributes to_attributes(const gofer::Attr& attr) const;
 
@@ -195,7 +220,8 @@ class P9Inode final : public vfs::Inode {
   Mutex mutex_{Rank::kInode};
   gofer::Attr attr_ GUARDED_BY(mutex_);
   int64_t learned_at_ GUARDED_BY(mutex_) = 0;  // when attr_ was true, by the host's steady clock
-  bool stale_ GUARDED_BY(mutex_) = false;      // size, times or link count have changed since
+  HostChanges::Stamp attr_as_of_ GUARDED_BY(mutex_);
+  bool stale_ GUARDED_BY(mutex_) = false;  // size, times or link count have changed since
   std::string target_ GUARDED_BY(mutex_);
   gofer::RemoteFid fid_ GUARDED_BY(mutex_);
   Ref<P9Inode> via_ GUARDED_BY(mutex_);  // without a fid: the directory, and the name in it
@@ -207,6 +233,8 @@ class P9Inode final : public vfs::Inode {
   Ref<P9Listing> listing_ GUARDED_BY(mutex_);
   uint32_t misses_ GUARDED_BY(mutex_) = 0;
   bool too_large_ GUARDED_BY(mutex_) = false;  // for a listing; or it may not be read
+  bool unwatchable_ GUARDED_BY(mutex_) = false;
+  std::atomic<HostChanges::Stamp> watched_since_{HostChanges::kNever};
 
   bool keeping_ = false;  // the connection's list holds this, at position_; its lock
   std::list<P9Inode*>::iterator position_;

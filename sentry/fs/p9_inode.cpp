@@ -15,8 +15,11 @@ namespace {
 // On shared mounts, how long attributes that came with a lookup serve what follows in the same
 // system call. Only a path walk's own lookups matter here; fstat of an open file asks the host.
 constexpr int64_t kFresh = 20'000'000;  // ns
+// And how long those of files in watched directories serve without having been looked at: some
+// changes ring no bell (writes through a mapping or through another hard link, reads).
+constexpr int64_t kTrusted = 1'000'000'000;  // ns
 
-// Listing a directory is worth it after so many names that were not known.
+// Listing a directory, or watching it, is worth it after so many names that were not known.
 constexpr uint32_t kMissesForListing = 3;
 constexpr size_t kMaxListed = 4096;     // entries of a directory that is kept whole
 constexpr size_t kMaxRead = 1'000'000;  // of one that is only read
@@ -46,12 +49,13 @@ int64_t P9Inode::steady_now() {
   return std::chrono::steady_clock::now().time_since_epoch().count();
 }
 
-P9Inode::P9Inode(P9Fs& fs, const gofer::Attr& attr, std::string target)
+P9Inode::P9Inode(P9Fs& fs, const gofer::Attr& attr, std::string target, HostChanges::Stamp as_of)
     : Inode(fs, vfs::file_type_of(attr.mode)),
       fs_(fs),
       number_(attr.qid.path),
       attr_(attr),
       learned_at_(steady_now()),
+      attr_as_of_(as_of),
       target_(std::move(target)) {}
 
 P9Inode::~P9Inode() {
@@ -101,6 +105,10 @@ Result<vfs::Attributes> P9Inode::attributes() {
     if (fs_.exclusive() && !stale_) return to_attributes(attr_);
     file = writer_ ? writer_ : reader_;
     if (!file && !stale_ && steady_now() - learned_at_ < kFresh) return to_attributes(attr_);
+    const HostChanges::Stamp trusted = trusted_locked();
+    if (!file && trusted != HostChanges::kNever && fs_.changes()->nothing_since(trusted)) {
+      return to_attributes(attr_);
+    }
   }
   if (file && file->fd() >= 0) {
     const struct stat st = TRY(file->stat());
@@ -146,14 +154,17 @@ Result<P9Inode::Way> P9Inode::way() {
   return way;
 }
 
-Result<gofer::WalkReply> P9Inode::walk(std::span<const std::string_view> names,
-                                       gofer::WalkExtras extras) {
+Result<P9Inode::Walked> P9Inode::walk(std::span<const std::string_view> names,
+                                      gofer::WalkExtras extras) {
   const Way way = TRY(this->way());
+  const HostChanges::Collection collection(fs_.changes());
+  extras.collect = collection.wanted();
+  extras.watch_start = worth_watching();
   std::vector<std::string_view> all(way.names.begin(), way.names.end());
   all.insert(all.end(), names.begin(), names.end());
   const size_t prefix = way.names.size();
   if (extras.list_after) *extras.list_after += prefix;
-  gofer::WalkReply reply = TRY(walk_from(way.start, all, extras));
+  Walked reply{TRY(walk_from(way.start, all, extras)), collection.stamp()};
   // Names that were in a listing once lead to nothing, or elsewhere.
   if (reply.steps.size() < prefix) return Errno::kStale;
   for (size_t i = 0; i < prefix; i++) {
@@ -163,7 +174,10 @@ Result<gofer::WalkReply> P9Inode::walk(std::span<const std::string_view> names,
     inode.learn_fid(std::move(reply.steps[i].fid));
   }
   reply.steps.erase(reply.steps.begin(), reply.steps.begin() + static_cast<ptrdiff_t>(prefix));
-  if (prefix == 0 && reply.start) learn(*reply.start);
+  if (extras.watch_start) learn_watched(reply.watched);
+  if (prefix == 0 && reply.start) {
+    learn(*reply.start, is_directory() ? reply.as_of : HostChanges::kNever);
+  }
   if (reply.listing) learn_listing(*reply.listing);
   return reply;
 }
@@ -194,8 +208,8 @@ void P9Inode::learn_fid(gofer::RemoteFid fid) {
   via = std::move(via_);
 }
 
-Ref<P9Inode> P9Inode::adopt(gofer::RemoteFile file) {
-  Ref<P9Inode> inode = fs_.inode_of(file.attr, std::move(file.target));
+Ref<P9Inode> P9Inode::adopt(gofer::RemoteFile file, HostChanges::Stamp as_of) {
+  Ref<P9Inode> inode = fs_.inode_of(file.attr, std::move(file.target), as_of);
   inode->learn_fid(std::move(file.fid));
   return inode;
 }
@@ -219,7 +233,47 @@ Result<Ref<vfs::Inode>> P9Inode::lookup(std::string_view name) {
   return std::move(found.inodes[0]);
 }
 
-bool P9Inode::entry_is_current(std::string_view, const vfs::Inode*) { return fs_.exclusive(); }
+bool P9Inode::entry_is_current(const vfs::CachedEntry& entry) {
+  if (fs_.exclusive()) return true;
+  if (!watches(entry.as_of)) return false;
+  HostChanges::Stamp since = entry.as_of;
+  if (entry.child != nullptr) {
+    auto& child = static_cast<P9Inode&>(*entry.child);
+    const Lock lock(child.mutex_);
+    const HostChanges::Stamp trusted = child.trusted_locked();
+    if (trusted != HostChanges::kNever) {
+      since = std::min(since, trusted);
+    } else if (child.is_directory()) {
+      // Only its own watch knows its times, but it is that directory. No lookup refreshes it now.
+      child.learned_at_ = 0;
+    } else {
+      return false;
+    }
+  }
+  return fs_.changes()->nothing_since(since);
+}
+
+HostChanges::Stamp P9Inode::trusted_locked() const {
+  const bool told = is_directory() ? watches(attr_as_of_) : attr_.nlink == 1;
+  if (!told || stale_ || steady_now() - learned_at_ >= kTrusted) return HostChanges::kNever;
+  return attr_as_of_;
+}
+
+bool P9Inode::worth_watching() {
+  if (fs_.changes() == nullptr || !is_directory()) return false;
+  const Lock lock(mutex_);
+  misses_++;
+  return misses_ >= kMissesForListing && !unwatchable_ && watched_since_ == HostChanges::kNever;
+}
+
+void P9Inode::learn_watched(bool watched) {
+  if (watched) {
+    watched_since_ = fs_.changes()->watched_from_now();
+    return;
+  }
+  const Lock lock(mutex_);
+  unwatchable_ = true;
+}
 
 void P9Inode::lookup_path(std::span<const std::string_view> names, const vfs::LookupIntent& intent,
                           vfs::LookupResult& out) {
@@ -253,7 +307,7 @@ void P9Inode::look_up_remotely(std::span<const std::string_view> names,
   if (intent.open_flags && (*intent.open_flags & (O_DIRECTORY | O_PATH)) == 0) {
     extras.open_flags = host_access(*intent.open_flags);
   }
-  Result<gofer::WalkReply> reply = walk(names, extras);
+  Result<Walked> reply = walk(names, extras);
   if (reply.ok() && extras.list_after && !reply->listing && reply->steps.empty()) {
     // The directory may be searched but not read.
     never_list();
@@ -265,10 +319,13 @@ void P9Inode::look_up_remotely(std::span<const std::string_view> names,
     return;
   }
   const bool complete = reply->steps.size() == names.size();
+  out.as_of = reply->as_of;
   Ref<P9Inode> at(this);
   for (gofer::RemoteFile& step : reply->steps) {
     if (at.get() != this) at->count_miss();
-    at = adopt(std::move(step));
+    // Changes of a directory's own attributes are told by its own watch.
+    const bool told = S_ISDIR(step.attr.mode) || at->watches(reply->as_of);
+    at = adopt(std::move(step), told ? reply->as_of : HostChanges::kNever);
     out.inodes.push_back(at);
   }
   if (!complete) {
@@ -312,7 +369,7 @@ void P9Inode::learn_listing(const gofer::DirectoryPage& page) {
 Result<Ref<P9Listing>> P9Inode::listing() {
   if (Ref<P9Listing> known = known_listing()) return known;
   gofer::DirectoryPage all;
-  gofer::WalkReply first = TRY(walk({}, {.list_after = 0}));
+  Walked first = TRY(walk({}, {.list_after = 0}));
   if (first.listing && first.listing->end) {
     all = std::move(*first.listing);
   } else {

@@ -84,7 +84,7 @@ class ProcInode final : public vfs::Inode {
   }
   Result<void> permission(const Credentials& who, vfs::AccessMask mask) override;
   Result<Ref<vfs::Inode>> lookup(std::string_view name) override;
-  bool entry_is_current(std::string_view name, const vfs::Inode* child) override;
+  bool entry_is_current(const vfs::CachedEntry& entry) override;
   Result<std::string> read_link() override;
   Result<std::unique_ptr<vfs::Path>> magic_link(vfs::Caller& caller) override;
   Result<Ref<vfs::FileDescription>> open(const vfs::OpenRequest& request) override;
@@ -320,9 +320,9 @@ Result<Ref<vfs::Inode>> ProcInode::lookup(std::string_view name) {
       make_ref<ProcInode>(fs_, *child.node, std::move(child.subject), ino_of(name)));
 }
 
-bool ProcInode::entry_is_current(std::string_view, const vfs::Inode* child) {
-  if (child == nullptr) return false;
-  const ProcSubject& subject = static_cast<const ProcInode*>(child)->subject();
+bool ProcInode::entry_is_current(const vfs::CachedEntry& entry) {
+  if (entry.child == nullptr) return false;
+  const ProcSubject& subject = static_cast<const ProcInode*>(entry.child)->subject();
   return subject.exists() && (subject.fd < 0 || subject.file().ok());
 }
 

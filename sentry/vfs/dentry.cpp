@@ -113,13 +113,15 @@ Ref<Dentry> DentryCache::find(Dentry& parent, std::string_view name) {
 }
 
 Ref<Dentry> DentryCache::insert(Dentry& parent, std::string_view name, Ref<Inode> inode,
-                                bool withheld, Other other) {
+                                bool withheld, Other other, uint64_t as_of) {
   Recent evicted;
   Ref<Dentry> old;
   Ref<Dentry> made = adopt_ref(new Dentry(*this, Ref<Dentry>(&parent), {}, std::move(inode)));
+  made->as_of_ = as_of;
   Lock lock(mutex_);
   old = find_locked(parent, name);
   if (old && old->inode_ == made->inode_ && old->withheld_ == withheld) {
+    old->as_of_ = as_of;
     touch_locked(*old, evicted);
     return old;
   }

@@ -32,6 +32,9 @@ class Dentry final : public RefCounted {
   // A negative dentry for a name that the profile hides.
   bool withheld() const;
 
+  // LookupResult::as_of of the last lookup that found this; read without a lock by the walker.
+  uint64_t as_of() const { return as_of_.load(std::memory_order_acquire); }
+
   // Serialises lookups that miss and changes of entries, per directory; taken before any lock of
   // the file system itself. Of two, the ancestor's comes first.
   Mutex& directory_mutex() { return directory_mutex_; }
@@ -61,6 +64,7 @@ class Dentry final : public RefCounted {
 
   Mutex directory_mutex_;
   std::atomic<uint32_t> mounts_{0};
+  std::atomic<uint64_t> as_of_{0};
 };
 
 class DentryCache {
@@ -80,11 +84,12 @@ class DentryCache {
 
   // --- with parent.directory_mutex() held
   // Records what a lookup found; `inode` null: negative. Returns the dentry that is there already
-  // when it says the same. One that says otherwise is replaced, or with kKeep null is returned:
-  // for what a lookup of several names found in directories whose mutex is not held.
+  // when it says the same, as of now (LookupResult::as_of). One that says otherwise is replaced, or
+  // with kKeep null is returned: for what a lookup of several names found in directories whose
+  // mutex is not held.
   enum class Other : uint8_t { kReplace, kKeep };
   Ref<Dentry> insert(Dentry& parent, std::string_view name, Ref<Inode> inode, bool withheld = false,
-                     Other other = Other::kReplace) EXCLUDES(mutex_);
+                     Other other = Other::kReplace, uint64_t as_of = 0) EXCLUDES(mutex_);
   // The name is gone. Who still holds the dentry keeps its inode and sees unhashed(); with
   // `remember`, a negative dentry takes its place.
   void remove(Dentry& dentry, bool remember = true) EXCLUDES(mutex_);

@@ -42,7 +42,7 @@ void Inode::lookup_path(std::span<const std::string_view> names, const LookupInt
   }
 }
 
-bool Inode::entry_is_current(std::string_view, const Inode*) { return true; }
+bool Inode::entry_is_current(const CachedEntry&) { return true; }
 
 // fs/namei.c: vfs_create answers EACCES without the method ("shouldn't it be ENOSYS?"), the other
 // calls EPERM.

@@ -42,6 +42,14 @@ struct LookupResult {
   std::vector<Ref<Inode>> inodes;  // of names[0], names[1] ...
   Errno error = Errno::kOk;        // for names[inodes.size()]
   bool withheld = false;           // ENOENT because the profile hides the name: to be reported
+  uint64_t as_of = 0;  // comes back with CachedEntry; what it says is the inode's affair
+};
+
+// What the name cache has of one directory.
+struct CachedEntry {
+  std::string_view name;
+  Inode* child = nullptr;  // null: there is no such name
+  uint64_t as_of = 0;      // of the lookup that said so; 0 also for what the guest did itself
 };
 
 enum class XattrCreate : uint8_t { kAny, kMustCreate, kMustReplace };  // setxattr(2)
@@ -69,10 +77,9 @@ class Inode : public RefCounted {
   // each result in turn.
   virtual void lookup_path(std::span<const std::string_view> names, const LookupIntent& intent,
                            LookupResult& out);
-  // Whether the cached entry `name` (negative when `child` is null) may be used without asking
-  // again. When not, the walker calls lookup_path, which returns the same Inode object for a file
-  // that is still the same.
-  virtual bool entry_is_current(std::string_view name, const Inode* child);
+  // Whether the cached entry may be used without asking again. When not, the walker calls
+  // lookup_path, which returns the same Inode object for a file that is still the same.
+  virtual bool entry_is_current(const CachedEntry& entry);
   virtual Result<Ref<Inode>> create(std::string_view name, const NewNode& node);
   struct Created;
   // A regular file. The default is create and open; the new file is opened whatever its mode says.

@@ -17,7 +17,9 @@ constexpr size_t kMaxBatch = 32;
 using Chain = std::deque<Ref<Dentry>>;
 
 bool current(Inode& directory, std::string_view name, const Dentry& child) {
-  return child.is_mountpoint() || directory.entry_is_current(name, child.inode().get());
+  if (child.is_mountpoint()) return true;
+  const Ref<Inode> inode = child.inode();
+  return directory.entry_is_current({name, inode.get(), child.as_of()});
 }
 
 // Looks up names[0] in `directory`, whose mutex is held, and the names below it on the way.
@@ -45,7 +47,7 @@ Result<Chain> look_up_locked(Dentry& directory, std::span<const std::string_view
     const bool positive = i < result.inodes.size();
     const auto other = i == 0 ? DentryCache::Other::kReplace : DentryCache::Other::kKeep;
     Ref<Dentry> made = cache.insert(*parent, names[i], positive ? result.inodes[i] : nullptr,
-                                    !positive && result.withheld, other);
+                                    !positive && result.withheld, other, result.as_of);
     if (!made) break;
     parent = made.get();
     chain.push_back(std::move(made));

@@ -7,7 +7,7 @@
 #include <fstream>
 #include <vector>
 
-#include "gofer/protocol_io.h"
+#include "gofer/protocol_boxrun.h"
 #include "gofer/session.h"
 #include "tests/fuzz/gofer_memory_channel.h"
 

@@ -8,7 +8,7 @@
 #include <functional>
 
 #include "gofer/gofer_main.h"
-#include "gofer/protocol_io.h"
+#include "gofer/protocol_boxrun.h"
 #include "src/host/caps.h"
 #include "src/host/seal.h"
 #include "tests/unit/gofer_faults.h"

@@ -56,6 +56,7 @@ struct ServedOptions {
   Dialect dialect = Dialect::kBoxrun;
   Limits limits{.held = 1000, .open = 1000, .fids = 10000};
   bool proc = true;
+  bool watches = false;  // the test's working directory is another one meanwhile
   Owners owners = Owners::kOwn;
   // Puts another channel around the client's end.
   std::unique_ptr<Channel> (*wrap)(std::unique_ptr<Channel>) = nullptr;
@@ -70,9 +71,11 @@ class Served {
     std::vector<MountSource> sources;
     sources.push_back(std::move(source));
     ProcFds proc = options.proc ? ProcFds::open_own() : ProcFds();
+    std::unique_ptr<Watches> watches = options.watches ? Watches::create() : nullptr;
     session = std::make_unique<Session>(
         Tree::create(std::move(sources), std::move(proc), options.limits.held).value_or(nullptr),
-        options.limits, options.owners);
+        options.limits, options.owners, std::move(watches));
+    session->before_requests();
     std::vector<std::unique_ptr<Channel>> ends;
     for (size_t i = 0; i < options.channels; i++) {
       ChannelPair pair = make_channel_pair().value_or({});
@@ -89,6 +92,7 @@ class Served {
     client.reset();
     stop();
     for (std::thread& thread : threads_) thread.join();
+    (void)!fchdir(before_.get());
   }
 
   // As if the Gofer had died.
@@ -113,6 +117,7 @@ class Served {
   RemoteFile root_file;
 
  private:
+  const UniqueFd before_{::open(".", O_PATH | O_CLOEXEC)};
   std::vector<std::unique_ptr<PacketChannel>> server_ends_;
   std::vector<std::thread> threads_;
 };

@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "gofer/hide.h"
-#include "gofer/protocol_io.h"
+#include "gofer/protocol_boxrun.h"
 #include "tests/unit/test.h"
 
 using namespace boxrun;

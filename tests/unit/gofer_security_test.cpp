@@ -8,7 +8,7 @@
 #include <set>
 
 #include "gofer/gofer_main.h"
-#include "gofer/protocol_io.h"
+#include "gofer/protocol_boxrun.h"
 #include "tests/unit/gofer_fixture.h"
 #include "tests/unit/test.h"
 

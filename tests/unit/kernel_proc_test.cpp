@@ -122,11 +122,11 @@ TEST_CASE("files of a process follow it, and are gone with it") {
   const Ref<vfs::Inode> status = *proc.find(base + "/status");
   const Ref<vfs::Inode> root = *proc.find("");
   const Ref<vfs::Inode> directory = *proc.find(base);
-  CHECK(root->entry_is_current(base, directory.get()));
+  CHECK(root->entry_is_current({base, directory.get()}));
   process->exit_all(SIGKILL);
   k.wait(*process);
   REQUIRE(eventually([&] { return !proc.find(base).ok(); }));
-  CHECK(!root->entry_is_current(base, directory.get()));
+  CHECK(!root->entry_is_current({base, directory.get()}));
   const auto late = status->open({O_RDONLY, {}, Credentials::create(0, 0, {}, CapSet::all())});
   REQUIRE(late.ok());
   std::array<std::byte, 16> buffer;

@@ -51,7 +51,8 @@ Sealed gofer_process() {
   return {ProcessKind::kGofer,
           gofer->filter_rows(),
           {SYS_openat, SYS_statx, SYS_readlinkat, SYS_fchmodat, SYS_fchownat, SYS_utimensat,
-           SYS_mkdirat, SYS_mknodat, SYS_symlinkat, SYS_linkat, SYS_unlinkat, SYS_renameat2}};
+           SYS_mkdirat, SYS_mknodat, SYS_symlinkat, SYS_linkat, SYS_unlinkat, SYS_renameat2,
+           SYS_inotify_add_watch, SYS_fchdir}};
 }
 
 // Empty rows where this host runs no platform: then there is no Sentry, either.
@@ -142,5 +143,16 @@ TEST_CASE("the Gofer's attribute calls take no path") {
         }).signal == SIGSYS);
   CHECK(in_gofer(gofer, [] {
           return static_cast<int>(::syscall(SYS_linkat, AT_FDCWD, kPath, AT_FDCWD, "x", 0));
+        }).signal == SIGSYS);
+}
+
+TEST_CASE("the Gofer goes nowhere but to its /proc/self/fd and watches with its own descriptor") {
+  const Sealed gofer = gofer_process();
+  CHECK(in_gofer(gofer, [] {
+          const int root = static_cast<int>(::syscall(SYS_openat, AT_FDCWD, "/", O_PATH, 0));
+          return static_cast<int>(::syscall(SYS_fchdir, root));
+        }).signal == SIGSYS);
+  CHECK(in_gofer(gofer, [] {
+          return static_cast<int>(::syscall(SYS_inotify_add_watch, 0, "/", 1));
         }).signal == SIGSYS);
 }

@@ -1,0 +1,283 @@
+// Shared mounts whose changes the Gofer tells of: nothing is asked twice, and nothing is missed.
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <filesystem>
+#include <thread>
+
+#include "sentry/fs/overlay_fs.h"
+#include "tests/unit/p9_guest.h"
+#include "tests/unit/test.h"
+
+using namespace boxrun;
+using boxrun::gofer::MountAccess;
+using boxrun::gofer::TempTree;
+
+namespace {
+
+class Watching : public fs::testing::Guest {
+ public:
+  explicit Watching(const TempTree& tree)
+      : Guest(tree, fs::P9Cache::kShared, MountAccess::kReadWrite, {}, 256, true) {}
+  // Until the directories on the way are watched.
+  void warm(std::string_view path) {
+    for (int i = 0; i < 12; i++) (void)stat(path);
+  }
+  Errno errno_of(std::string_view path) { return stat(path).error(); }
+};
+
+struct SmallTree : TempTree {
+  SmallTree() {
+    dir("d/e");
+    file("d/e/f", "12345");
+  }
+};
+
+}  // namespace
+
+TEST_CASE("nobody trusts anything while the bell is being stopped") {
+  const UniqueFd event(::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK));
+  UniqueFd bell(::epoll_create1(EPOLL_CLOEXEC));
+  epoll_event wanted{.events = EPOLLIN, .data = {}};
+  REQUIRE(::epoll_ctl(bell.get(), EPOLL_CTL_ADD, event.get(), &wanted) == 0);
+  fs::HostChanges changes(std::move(bell));
+  using Collection = fs::HostChanges::Collection;
+  const fs::HostChanges::Stamp before = changes.as_of();
+  CHECK(!changes.nothing_since(before));  // it rings
+  fs::HostChanges::Stamp during = 0;
+  {
+    const Collection collection(&changes);
+    REQUIRE(collection.wanted());
+    during = collection.stamp();
+    CHECK(!Collection(&changes).wanted());
+    CHECK(Collection(&changes).stamp() == fs::HostChanges::kNever);
+    CHECK(changes.as_of() == fs::HostChanges::kNever);
+    uint64_t count = 0;
+    REQUIRE(::read(event.get(), &count, sizeof count) == sizeof count);
+    CHECK(!changes.nothing_since(during));
+  }
+  CHECK(changes.nothing_since(during));
+  CHECK(!changes.nothing_since(before));
+  CHECK(changes.nothing_since(changes.as_of()));
+  const fs::HostChanges::Stamp watched = changes.watched_from_now();
+  CHECK(watched > during);
+  CHECK(changes.as_of() >= watched);
+  CHECK(!Collection(&changes).wanted());  // it is silent
+}
+
+TEST_CASE("warm names of a watched directory take no round trip") {
+  const SmallTree tree;
+  Watching guest(tree);
+  for (const char* path : {"d/e/f", "d/e/missing", "d/e", "."}) guest.warm(path);
+  CHECK(guest.trips([&] { CHECK(guest.stat("d/e/f")->size == 5); }) == 0);
+  CHECK(guest.trips([&] { CHECK(guest.errno_of("d/e/missing") == Errno::kNoEnt); }) == 0);
+  CHECK(guest.trips([&] { CHECK(guest.stat("d/e").ok()); }) == 0);
+  CHECK(guest.trips([&] { CHECK(guest.stat(".").ok()); }) == 0);
+  CHECK(*guest.read("d/e/f") == "12345");
+  guest.warm("d/e/f");
+  CHECK(guest.trips([&] { CHECK(*guest.read("d/e/f") == "12345"); }) == 0);
+}
+
+TEST_CASE("without watches every walk asks") {
+  const SmallTree tree;
+  fs::testing::Guest guest(tree, fs::P9Cache::kShared);
+  for (int i = 0; i < 12; i++) CHECK(guest.stat("d/e/f").ok());
+  CHECK(guest.trips([&] { CHECK(guest.stat("d/e/f").ok()); }) == 1);
+}
+
+TEST_CASE("a change on the host is seen by the next call") {
+  const SmallTree tree;
+  Watching guest(tree);
+  const auto prepare = [&] {
+    for (const char* path : {"d/e/f", "d/e/new", "d/e"}) guest.warm(path);
+    CHECK(guest.trips([&] { CHECK(guest.stat("d/e/f").ok()); }) == 0);
+    CHECK(guest.trips([&] { CHECK(guest.errno_of("d/e/new") == Errno::kNoEnt); }) == 0);
+  };
+  prepare();
+  SUBCASE("of a size") {
+    tree.file("d/e/f", "123456789");
+    CHECK(guest.stat("d/e/f")->size == 9);
+  }
+  SUBCASE("of a size, by somebody who had the file open") {
+    const UniqueFd file(::open(tree.path("d/e/f").c_str(), O_WRONLY | O_APPEND));
+    guest.warm("d/e/f");
+    REQUIRE(::write(file.get(), "678", 3) == 3);
+    CHECK(guest.stat("d/e/f")->size == 8);
+  }
+  SUBCASE("of a mode") {
+    REQUIRE(::chmod(tree.path("d/e/f").c_str(), 0400) == 0);
+    CHECK(guest.stat("d/e/f")->mode == 0400);
+  }
+  SUBCASE("of times") {
+    const timespec times[2] = {{1, 0}, {2, 0}};
+    REQUIRE(::utimensat(AT_FDCWD, tree.path("d/e/f").c_str(), times, 0) == 0);
+    CHECK(guest.stat("d/e/f")->mtime == 2 * kSecond);
+  }
+  SUBCASE("a new name") {
+    tree.file("d/e/new", "1");
+    CHECK(guest.stat("d/e/new")->size == 1);
+  }
+  SUBCASE("a name that is gone") {
+    REQUIRE(::unlink(tree.path("d/e/f").c_str()) == 0);
+    CHECK(guest.errno_of("d/e/f") == Errno::kNoEnt);
+    CHECK(guest.open("d/e/f", O_RDONLY).error() == Errno::kNoEnt);
+  }
+  SUBCASE("another file in the place of one that is open") {
+    CHECK(*guest.read("d/e/f") == "12345");
+    tree.file("other", "67");
+    std::filesystem::rename(tree.path("other"), tree.path("d/e/f"));
+    CHECK(*guest.read("d/e/f") == "67");
+  }
+  SUBCASE("the times of a directory") {
+    const uint64_t before = guest.stat("d/e")->nlink;
+    tree.dir("d/e/sub");
+    CHECK(guest.stat("d/e")->nlink == before + 1);
+  }
+  SUBCASE("a directory moved away on the way") {
+    std::filesystem::rename(tree.path("d"), tree.path("c"));
+    CHECK(guest.errno_of("d/e/f") == Errno::kNoEnt);
+    CHECK(guest.stat("c/e/f")->size == 5);
+  }
+  SUBCASE("a symbolic link in place of a directory") {
+    tree.dir("other");
+    tree.file("other/f", "1");
+    std::filesystem::rename(tree.path("d/e"), tree.path("d/was"));
+    tree.symlink("../other", "d/e");
+    CHECK(guest.stat("d/e/f")->size == 1);
+  }
+  SUBCASE("a directory removed and made again") {
+    std::filesystem::remove_all(tree.path("d"));
+    CHECK(guest.errno_of("d/e/f") == Errno::kNoEnt);
+    tree.dir("d/e");
+    tree.file("d/e/f", "1");
+    CHECK(guest.stat("d/e/f")->size == 1);
+    prepare();
+    tree.file("d/e/f", "12");
+    CHECK(guest.stat("d/e/f")->size == 2);
+  }
+  SUBCASE("a right to search that is taken away") {
+    REQUIRE(::chmod(tree.path("d").c_str(), 0700) == 0);
+    vfs::Caller other{*guest.fs_context, vfs::testing::user(12345), *guest.mounts,
+                      guest.special_files, &guest.denials};
+    CHECK(vfs::walk(other, guest.fs_context->cwd(), "d/e/f", {}).error() == Errno::kAcces);
+  }
+  // And what was seen is warm again.
+  guest.warm("d/e/f");
+  CHECK(guest.trips([&] { (void)guest.stat("d/e/f"); }) == 0);
+}
+
+TEST_CASE("a file that was changed on the host is opened again") {
+  const SmallTree tree;
+  Watching guest(tree);
+  CHECK(*guest.read("d/e/f") == "12345");
+  guest.warm("d/e/f");
+  CHECK(guest.trips([&] { CHECK(*guest.read("d/e/f") == "12345"); }) == 0);
+  tree.file("d/e/f", "123456");
+  guest.warm("d/e/f");
+  CHECK(guest.trips([&] { CHECK(*guest.read("d/e/f") == "123456"); }) == 1);
+}
+
+TEST_CASE("a file with other names is asked for every time") {
+  const SmallTree tree;
+  tree.dir("elsewhere");
+  std::filesystem::create_hard_link(tree.path("d/e/f"), tree.path("elsewhere/g"));
+  Watching guest(tree);
+  guest.warm("d/e/f");
+  for (const char* text : {"1", "12", "123"}) {
+    tree.file("elsewhere/g", text);
+    CHECK(guest.stat("d/e/f")->size == std::string_view(text).size());
+  }
+}
+
+TEST_CASE("what the guest changes itself is seen as well") {
+  const SmallTree tree;
+  Watching guest(tree);
+  for (const char* path : {"d/e/f", "d/e/new", "d/e"}) guest.warm(path);
+  REQUIRE(guest.open("d/e/new", O_CREAT | O_EXCL | O_WRONLY).ok());
+  CHECK(guest.stat("d/e/new")->size == 0);
+  {
+    const auto file = guest.open("d/e/new", O_WRONLY);
+    IoBuffers from(as_bytes_of("abc", 3));
+    REQUIRE((*file)->write(from, {}).ok());
+  }
+  CHECK(guest.stat("d/e/new")->size == 3);
+  REQUIRE(unlink_file(guest.caller, guest.at("d/e/new")).ok());
+  CHECK(guest.errno_of("d/e/new") == Errno::kNoEnt);
+  guest.warm("d/e/new");
+  CHECK(guest.trips([&] { CHECK(guest.errno_of("d/e/new") == Errno::kNoEnt); }) == 0);
+}
+
+TEST_CASE("an overlay over a watched directory asks as little and sees as much") {
+  const SmallTree tree;
+  Watching guest(tree);
+  vfs::testing::FakeClock clock;
+  const auto memory =
+      mm::MemoryFile::create(mm::MemoryFile::make_backing(-1).take(), 16 << 20).take();
+  const auto overlay = fs::OverlayFs::create(
+      5, guest.p9, fs::TmpFs::create({.device = 6, .root_mode = 0755}, *memory, clock));
+  const auto mounts = vfs::MountNamespace::create(vfs::Mount::create({.file_system = overlay}));
+  const auto context = make_ref<vfs::FsContext>(mounts->root(), mounts->root(), 022);
+  vfs::Caller caller{*context, vfs::testing::root_user(), *mounts, guest.special_files,
+                     &guest.denials};
+  const auto size = [&](std::string_view path) -> Result<uint64_t> {
+    const vfs::Path place = TRY(vfs::walk(caller, context->cwd(), path, {}));
+    return TRY(place.dentry->inode()->attributes()).size;
+  };
+  for (int i = 0; i < 12; i++) {
+    CHECK(*size("d/e/f") == 5);
+    CHECK(size("d/e/new").error() == Errno::kNoEnt);
+  }
+  CHECK(guest.trips([&] { CHECK(*size("d/e/f") == 5); }) == 0);
+  CHECK(guest.trips([&] { CHECK(size("d/e/new").error() == Errno::kNoEnt); }) == 0);
+  tree.file("d/e/f", "123456");
+  CHECK(*size("d/e/f") == 6);
+  tree.file("d/e/new", "1");
+  CHECK(*size("d/e/new") == 1);
+  REQUIRE(unlink_file(caller, {context->cwd(), "d/e/f"}).ok());
+  tree.file("d/e/f", "1234567");
+  CHECK(size("d/e/f").error() == Errno::kNoEnt);
+}
+
+// The writer publishes what it has done after it did so: who reads the publication first must not
+// see anything older.
+TEST_CASE("no reader is behind a writer on the host") {
+  const SmallTree tree;
+  Watching guest(tree);
+  guest.warm("d/e/f");
+  constexpr uint64_t kRounds = 3000;
+  std::atomic<uint64_t> size_published{0}, names_published{0};
+  std::atomic<uint64_t> late{0}, reads{0};
+  std::atomic<bool> done{false};
+  tree.file("d/e/n0", "");
+  std::thread writer([&] {
+    const UniqueFd file(::open(tree.path("d/e/f").c_str(), O_WRONLY));
+    for (uint64_t i = 1; i <= kRounds; i++) {
+      if (::ftruncate(file.get(), static_cast<off_t>(i)) == 0) size_published = i;
+      const std::string name = tree.path("d/e/n");
+      if (::rename((name + std::to_string(i - 1)).c_str(), (name + std::to_string(i)).c_str()) == 0)
+        names_published = i;
+    }
+    done = true;
+  });
+  const auto read = [&] {
+    while (!done) {
+      const uint64_t size = size_published;
+      const auto now = guest.stat("d/e/f");
+      if (!now.ok() || (size > 0 && now->size < size)) late++;
+      const uint64_t name = names_published;
+      if (name > 0 && guest.stat("d/e/n" + std::to_string(name - 1)).ok()) late++;
+      reads++;
+    }
+  };
+  std::thread first(read), second(read);
+  writer.join();
+  first.join();
+  second.join();
+  CHECK(reads > 0);
+  CHECK(late == 0);
+  CHECK(names_published == kRounds);
+}
