@@ -117,6 +117,12 @@ bool any(std::initializer_list<ULong> args) {
   return std::any_of(args.begin(), args.end(), [](ULong a) { return a.value != 0; });
 }
 
+// Succeeds for the one value that says how things are.
+Result<uint64_t> only(ULong arg, uint64_t value) {
+  if (arg.value != value) return Errno::kInval;
+  return uint64_t{0};
+}
+
 }  // namespace
 
 Result<uint64_t> sys_prctl(Task& task, Command option, ULong arg2, ULong arg3, ULong arg4,
@@ -179,6 +185,21 @@ Result<uint64_t> sys_prctl(Task& task, Command option, ULong arg2, ULong arg3, U
       return zero(task.mm().write(UserOut<uint64_t>{arg2.value}, task.clear_child_tid));
     // A cooperative answer: transparent huge pages are the Sentry's business.
     case PR_GET_THP_DISABLE:
+      return uint64_t{0};
+    case PR_GET_TSC:
+      return zero(task.mm().write(UserOut<int>{arg2.value}, PR_TSC_ENABLE));
+    case PR_SET_TSC:
+      return only(arg2, PR_TSC_ENABLE);  // no platform here makes rdtsc fault
+    case PR_GET_TIMING:
+      return uint64_t{PR_TIMING_STATISTICAL};
+    case PR_SET_TIMING:
+      return only(arg2, PR_TIMING_STATISTICAL);
+    case PR_MCE_KILL_GET:
+      if (any({arg2, arg3, arg4, arg5})) return Errno::kInval;
+      return uint64_t{PR_MCE_KILL_DEFAULT};
+    // There are no performance events to stop.
+    case PR_TASK_PERF_EVENTS_DISABLE:
+    case PR_TASK_PERF_EVENTS_ENABLE:
       return uint64_t{0};
     // Naming anonymous memory needs CONFIG_ANON_VMA_NAME, which this Linux lacks; PR_SET_MM needs
     // CAP_SYS_RESOURCE. Programs go on without either.

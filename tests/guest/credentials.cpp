@@ -293,6 +293,22 @@ CASE(other_prctls) {
   CHECK_EQ(prctl(PR_GET_SECCOMP) == 0 || prctl(PR_GET_SECCOMP) == 2, true);
 }
 
+CASE(prctls_about_the_machine) {
+  int mode = 0;
+  CHECK_OK(prctl(PR_GET_TSC, &mode));
+  CHECK_EQ(mode, PR_TSC_ENABLE);
+  CHECK_OK(prctl(PR_SET_TSC, PR_TSC_ENABLE));
+  CHECK_ERRNO(prctl(PR_SET_TSC, 3), EINVAL);
+  CHECK_ERRNO(prctl(PR_GET_TSC, 8), EFAULT);
+  CHECK_EQ(prctl(PR_GET_TIMING), PR_TIMING_STATISTICAL);
+  CHECK_OK(prctl(PR_SET_TIMING, PR_TIMING_STATISTICAL));
+  CHECK_ERRNO(prctl(PR_SET_TIMING, PR_TIMING_TIMESTAMP), EINVAL);
+  CHECK_EQ(prctl(PR_MCE_KILL_GET, 0, 0, 0, 0), PR_MCE_KILL_DEFAULT);
+  CHECK_ERRNO(prctl(PR_MCE_KILL_GET, 1, 0, 0, 0), EINVAL);
+  CHECK_OK(prctl(PR_TASK_PERF_EVENTS_DISABLE));
+  CHECK_OK(prctl(PR_TASK_PERF_EVENTS_ENABLE));
+}
+
 CASE(permission_to_signal_others) {
   if (!may_change_ids()) return;
   pid_t victim = fork();
