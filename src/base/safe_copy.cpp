@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "src/base/bytes.h"
+#include "src/base/check.h"
 
 extern "C" {
 extern const char boxrun_safe_copy_begin[];
@@ -113,6 +114,9 @@ bool skip_fault(ucontext_t& context, const char* begin, const char* end) {
   return true;
 }
 
+// What was installed before us: nothing in boxrun, the report of a sanitizer in tests.
+struct sigaction before_bus, before_segv;
+
 void on_fault(int signo, siginfo_t*, void* context_pointer) {
   auto& context = *static_cast<ucontext_t*>(context_pointer);
   if (skip_fault(context, boxrun_safe_copy_begin, boxrun_safe_copy_end)) return;
@@ -120,10 +124,8 @@ void on_fault(int signo, siginfo_t*, void* context_pointer) {
   if (skip_fault(context, boxrun_safe_load_begin, boxrun_safe_load_end)) return;
   if (skip_fault(context, boxrun_safe_exchange_begin, boxrun_safe_exchange_end)) return;
   if (skip_fault(context, boxrun_safe_compare_begin, boxrun_safe_compare_end)) return;
-  // Not ours: let the fault happen again with the default action.
-  struct sigaction dfl = {};
-  dfl.sa_handler = SIG_DFL;
-  sigaction(signo, &dfl, nullptr);
+  // Not ours: let the fault happen again without us.
+  sigaction(signo, signo == SIGBUS ? &before_bus : &before_segv, nullptr);
 }
 
 }  // namespace
@@ -132,8 +134,10 @@ void install_fault_handlers() {
   struct sigaction action = {};
   action.sa_sigaction = on_fault;
   action.sa_flags = SA_SIGINFO | SA_NODEFER;
-  sigaction(SIGBUS, &action, nullptr);
-  sigaction(SIGSEGV, &action, nullptr);
+  // Once: a second time would find ourselves.
+  static const bool installed = sigaction(SIGBUS, &action, &before_bus) == 0 &&
+                                sigaction(SIGSEGV, &action, &before_segv) == 0;
+  CHECK(installed);
 }
 
 }  // namespace boxrun

@@ -1,4 +1,6 @@
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
@@ -71,6 +73,25 @@ TEST_CASE("IoBuffers crosses pieces") {
   REQUIRE(buffers.iovecs(out, 2) == 1);
   CHECK(out[0].iov_base == b.data() + 2);
   CHECK(out[0].iov_len == 2);
+}
+
+// Before any test that installs the handlers in this process.
+TEST_CASE("a fault outside safe_copy goes to whoever was there before") {
+  const pid_t child = fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    struct sigaction action = {};
+    action.sa_handler = [](int) { _exit(7); };
+    sigaction(SIGSEGV, &action, nullptr);
+    install_fault_handlers();
+    install_fault_handlers();
+    void* nothing = mmap(nullptr, kPageSize, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    *static_cast<volatile char*>(nothing) = 1;
+    _exit(1);
+  }
+  int status = 0;
+  CHECK(waitpid(child, &status, 0) == child);
+  CHECK(WEXITSTATUS(status) == 7);
 }
 
 TEST_CASE("safe_copy stops at memory that cannot be touched") {
