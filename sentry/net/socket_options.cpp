@@ -109,7 +109,7 @@ Result<void> SocketOptions::set(const Credentials& who, int option,
       priority_.store(number, std::memory_order_relaxed);
       return {};
     case SO_LINGER: {
-      linger wanted{};
+      Linger wanted{};
       if (value.size() < sizeof wanted) return Errno::kInval;
       memcpy(&wanted, value.data(), sizeof wanted);
       if (wanted.l_onoff == 0) wanted.l_linger = linger_.load().l_linger;

@@ -52,7 +52,9 @@ class SocketOptions {
   std::atomic<int> receive_buffer_{kBufferDefault};
   std::atomic<int> low_water_{1};
   std::atomic<int> priority_{0};
-  std::atomic<linger> linger_{linger{}};
+  // Aligned like an integer of its size, or clang calls a library for its atomics.
+  struct alignas(8) Linger : linger {};
+  std::atomic<Linger> linger_{Linger{}};
   std::atomic<Nanos> receive_timeout_{kForever};
   std::atomic<Nanos> send_timeout_{kForever};
 };
