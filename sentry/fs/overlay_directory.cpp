@@ -141,9 +141,15 @@ void OverlayInode::touch_locked() {
   (void)upper_->change(change);
 }
 
-// The change of a file's names is a change of its status: ctime.
-void OverlayInode::links_changed_locked() {
-  if (upper_) (void)upper_->change({});
+// One name of a file less. Its upper inode exists, and somebody else holds the file.
+void OverlayInode::name_lost_locked() NO_THREAD_SAFETY_ANALYSIS {
+  (void)upper_->change({});  // ctime
+  if (!lower_) {
+    links_--;
+    return;
+  }
+  link_change_--;
+  if (lower_links_ + static_cast<int64_t>(link_change_) <= 0) fs_.shared_.erase(this);
 }
 
 Result<Ref<vfs::Inode>> OverlayInode::create(std::string_view name, const vfs::NewNode& node) {
@@ -173,7 +179,7 @@ Result<void> OverlayInode::link(std::string_view name, vfs::Inode& target) {
   inode.linkable_ = false;
   put_locked(name, Ref<OverlayInode>(&inode));
   if (inode.lower_) inode.link_change_++;
-  inode.links_changed_locked();
+  (void)inode.upper_->change({});  // ctime
   touch_locked();
   return {};
 }
@@ -185,12 +191,7 @@ Result<void> OverlayInode::unlink(std::string_view name, vfs::Inode& victim) {
   Ref<OverlayInode> keep(&inode);
   Lock lock(fs_.mutex_);
   take_locked(name);
-  if (inode.lower_) {
-    inode.link_change_--;
-  } else {
-    inode.links_--;
-  }
-  inode.links_changed_locked();
+  inode.name_lost_locked();
   touch_locked();
   return {};
 }
@@ -237,9 +238,14 @@ Result<void> OverlayInode::rename(std::string_view old_name, vfs::Inode& moved_i
   if (replaced != nullptr) {
     new_dir.take_locked(new_name);
     if (replaced->is_directory()) new_dir.link_change_--;
-    replaced->removed_ = replaced->is_directory() && !exchange;
-    replaced->links_--;
-    if (!exchange && !replaced->is_directory() && replaced->lower_) replaced->link_change_--;
+    if (exchange) {
+      replaced->links_--;  // and one more below
+      (void)replaced->upper_->change({});
+    } else if (replaced->is_directory()) {
+      replaced->removed_ = true;
+    } else {
+      replaced->name_lost_locked();
+    }
   }
   new_dir.put_locked(new_name, keep_moved);
   if (exchange) put_locked(old_name, keep_replaced);

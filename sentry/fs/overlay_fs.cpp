@@ -23,6 +23,11 @@ OverlayFs::~OverlayFs() {
   // Directories hold what they changed: a loop instead of a recursion as deep as the tree.
   std::vector<Ref<OverlayInode>> pending;
   pending.push_back(std::move(root_));
+  {
+    Lock lock(mutex_);
+    for (auto& [file, ref] : shared_) pending.push_back(std::move(ref));
+    shared_.clear();
+  }
   while (!pending.empty()) {
     const Ref<OverlayInode> inode = std::move(pending.back());
     pending.pop_back();

@@ -60,6 +60,9 @@ class OverlayFs final : public vfs::FileSystem {
   // file system is asked.
   Mutex mutex_{Rank::kOverlay};
   std::map<const vfs::Inode*, OverlayInode*> by_lower_ GUARDED_BY(mutex_);
+  // Files that differ from a lower one with several names: each of the names must find them, and
+  // only some are remembered by their directories. Until the last name is gone.
+  std::map<const OverlayInode*, Ref<OverlayInode>> shared_ GUARDED_BY(mutex_);
 };
 
 class OverlayInode final : public vfs::Inode {
@@ -124,7 +127,7 @@ class OverlayInode final : public vfs::Inode {
   void put_locked(std::string_view name, Ref<OverlayInode> inode);
   void take_locked(std::string_view name);
   void touch_locked();
-  void links_changed_locked();
+  void name_lost_locked();
   bool is_modified_locked() const;
 
   // fs_.mutex_ guards what is not const here, and is held by the _locked functions. Annotations
@@ -136,9 +139,10 @@ class OverlayInode final : public vfs::Inode {
   Ref<TmpInode> upper_;  // null: attributes are the lower ones
   bool data_copied_;     // regular files: data is upper_'s
   bool attributes_changed_ = false;
-  uint32_t links_ = 0;     // names of a file without a lower inode
-  bool linkable_ = false;  // an O_TMPFILE that may still get its first name
-  bool removed_ = false;   // directories
+  uint32_t links_ = 0;        // names of a file without a lower inode
+  uint32_t lower_links_ = 0;  // names of the lower inode when upper_ was made
+  bool linkable_ = false;     // an O_TMPFILE that may still get its first name
+  bool removed_ = false;      // directories
   // Links more than the lower inode has; of a directory, subdirectories.
   int link_change_ = 0;
   Entries entries_;

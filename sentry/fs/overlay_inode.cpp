@@ -119,6 +119,8 @@ Result<Ref<TmpInode>> OverlayInode::upper_for_write() {
   TRY(copy_xattrs(*upper));
   Lock lock(fs_.mutex_);
   upper_ = upper;
+  lower_links_ = below.nlink;
+  if (!is_directory() && lower_links_ > 1) fs_.shared_.emplace(this, Ref<OverlayInode>(this));
   pin_to_parent_locked();
   return upper;
 }

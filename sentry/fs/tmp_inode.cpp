@@ -64,7 +64,8 @@ class TmpFile final : public vfs::FileDescription {
   }
 
   Result<void> do_iterate(uint64_t& position, vfs::DirectorySink& sink) override {
-    const Ref<vfs::Dentry> parent = path().dentry->parent();
+    // Overlays open what is below them without a place.
+    const Ref<vfs::Dentry> parent = path() ? path().dentry->parent() : nullptr;
     const Ref<vfs::Inode> above = parent ? parent->inode() : inode_ref();
     TRY(tmp_.iterate(position, TRY(above->attributes()).ino, sink));
     if (updates_atime()) tmp_.accessed();

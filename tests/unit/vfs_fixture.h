@@ -1,6 +1,7 @@
 #pragma once
 #include <linux/openat2.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -42,17 +43,13 @@ inline Ref<Credentials> user(uid_t uid, std::vector<gid_t> groups = {}) {
   return Credentials::create(uid, uid, std::move(groups), {});
 }
 
-// A tree of one tmpfs, and a caller in its root.
-class Tree {
+// A caller in the root of a file system.
+class View {
  public:
-  explicit Tree(Ref<Credentials> who = root_user(), uint64_t memory = 64 << 20)
-      : memory_file(mm::MemoryFile::create(mm::MemoryFile::make_backing(-1).take(), memory).take()),
-        file_system(fs::TmpFs::create({.device = 7, .root_mode = 0755}, *memory_file, clock)),
-        mounts(MountNamespace::create(Mount::create({.file_system = file_system}))),
+  explicit View(Ref<FileSystem> root, Ref<Credentials> who = root_user())
+      : mounts(MountNamespace::create(Mount::create({.file_system = std::move(root)}))),
         fs_context(make_ref<FsContext>(mounts->root(), mounts->root(), 022)),
-        caller{*fs_context, std::move(who), *mounts, special_files, &denials} {
-    install_fault_handlers();
-  }
+        caller{*fs_context, std::move(who), *mounts, special_files, &denials} {}
 
   At at(std::string_view path) const { return {fs_context->cwd(), path}; }
   Result<Ref<FileDescription>> open(std::string_view path, int flags, mode_t mode = 0644,
@@ -71,6 +68,24 @@ class Tree {
   Errno symlink(std::string_view target, std::string_view path) {
     return make_symlink(caller, at(path), target).error();
   }
+  Errno link(std::string_view from, std::string_view to) {
+    return link_at(caller, at(from), at(to), 0).error();
+  }
+  Errno unlink(std::string_view path) { return unlink_file(caller, at(path)).error(); }
+  Errno rmdir(std::string_view path) { return remove_directory(caller, at(path)).error(); }
+  Errno rename(std::string_view from, std::string_view to, uint32_t flags = 0) {
+    return rename_at(caller, at(from), at(to), flags).error();
+  }
+  Errno chmod(std::string_view path, mode_t mode) {
+    const auto file = place(path);
+    return file.ok() ? change_mode(caller, *file, mode).error() : file.error();
+  }
+  Errno truncate(std::string_view path, uint64_t size) {
+    const auto file = place(path);
+    return file.ok() ? truncate_place(caller, *file, size).error() : file.error();
+  }
+  // The names in a directory, sorted.
+  Result<std::vector<std::string>> list(std::string_view path);
   Errno write_file(std::string_view path, std::string_view text, mode_t mode = 0644) {
     auto file = open(path, O_WRONLY | O_CREAT | O_TRUNC, mode);
     if (!file.ok()) return file.error();
@@ -93,14 +108,33 @@ class Tree {
   // Acts as somebody else from now on.
   void become(Ref<Credentials> who) { caller.credentials = std::move(who); }
 
-  FakeClock clock;
   Denials denials;
   NoSpecialFiles special_files;
-  std::unique_ptr<mm::MemoryFile> memory_file;
-  Ref<fs::TmpFs> file_system;
   Ref<MountNamespace> mounts;
   Ref<FsContext> fs_context;
   Caller caller;
+};
+
+// What tmpfs are made of.
+struct TmpParts {
+  explicit TmpParts(uint64_t memory)
+      : memory_file(mm::MemoryFile::create(mm::MemoryFile::make_backing(-1).take(), memory).take()),
+        file_system(make(7)) {
+    install_fault_handlers();
+  }
+  Ref<fs::TmpFs> make(uint64_t device) {
+    return fs::TmpFs::create({.device = device, .root_mode = 0755}, *memory_file, clock);
+  }
+  FakeClock clock;
+  std::unique_ptr<mm::MemoryFile> memory_file;
+  Ref<fs::TmpFs> file_system;
+};
+
+// A tree of one tmpfs, and a caller in its root.
+class Tree : public TmpParts, public View {
+ public:
+  explicit Tree(Ref<Credentials> who = root_user(), uint64_t memory = 64 << 20)
+      : TmpParts(memory), View(file_system, std::move(who)) {}
 };
 
 // Names of a directory, in order, without "." and "..".
@@ -118,5 +152,17 @@ class NameSink final : public DirectorySink {
  private:
   size_t room_;
 };
+
+inline Result<std::vector<std::string>> View::list(std::string_view path) {
+  const Ref<FileDescription> directory = TRY(open(path, O_RDONLY | O_DIRECTORY));
+  NameSink sink;
+  size_t before = 0;
+  do {
+    before = sink.names.size();
+    TRY(directory->read_directory(sink));
+  } while (sink.names.size() != before);
+  std::ranges::sort(sink.names);
+  return std::move(sink.names);
+}
 
 }  // namespace boxrun::vfs::testing
