@@ -23,7 +23,7 @@ constexpr uint64_t kMemory = uint64_t{16} << 20;
 class LoaderFuzz {
  public:
   LoaderFuzz()
-      : sandbox_(platform_, mm::MemoryFile::make_backing(-1).take(), kMemory),
+      : sandbox_(platform_, mm::MemoryFile::make_backing(-1).take(), {.memory = kMemory}),
         process_(make_ref<kernel::ThreadGroup>(sandbox_.kernel(), 2,
                                                make_ref<kernel::SignalHandlers>())),
         task_(make_ref<kernel::Task>(

@@ -5,7 +5,6 @@
 // kPoke, an offset into the data area (2 bytes) and a value of 8 bytes that goes there. An argument
 // or value is one byte that says of what kind it is, and what that kind needs (see Steps::value).
 // A child of fork or clone goes on where its parent is, so that what follows is done by both.
-#include <elf.h>
 #include <fcntl.h>
 #include <sys/syscall.h>
 
@@ -25,6 +24,7 @@
 #include "src/base/bytes.h"
 #include "src/base/check.h"
 #include "tests/fuzz/input.h"
+#include "tests/unit/fake_program.h"
 #include "tests/unit/test_sandbox.h"
 
 using namespace boxrun;
@@ -35,11 +35,8 @@ namespace {
 constexpr uint64_t kMemory = uint64_t{16} << 20;
 constexpr int kMaxSteps = 48;  // of all tasks together
 constexpr uint64_t kMaxTasks = 8;
-constexpr uint64_t kEntry = 0x400100;  // of /prog, in its first page
-constexpr uint64_t kHandler = kEntry + 0x10;
-constexpr uint64_t kRestorer = kEntry + 0x20;
-constexpr uint64_t kData = 0x10000000;  // of 64 KiB
-constexpr uint64_t kDataSize = 0x10000;
+constexpr uint64_t kHandler = test::kFakeEntry + 0x10;
+constexpr uint64_t kRestorer = test::kFakeEntry + 0x20;
 constexpr uint64_t kPaths = 0x8000;  // in the data area, 64 bytes each
 constexpr uint16_t kPoke = 0xffff;
 // Long enough for what does not wait; what does is killed then.
@@ -84,36 +81,14 @@ constexpr uint64_t kConstants[] = {0,
                                    uint64_t{1} << 47,
                                    INT64_MAX,
                                    uint64_t{1} << 63,
-                                   kEntry,
+                                   test::kFakeEntry,
                                    kHandler,
                                    kRestorer,
                                    4096,
                                    4097,
-                                   kData + kDataSize - 4,
+                                   test::kFakeData + test::kFakeDataSize - 4,
                                    0x1000,
                                    0x7f0000000000};
-
-// ET_EXEC: one page of "code" at kEntry, and the data area.
-std::string program_file() {
-  struct {
-    Elf64_Ehdr header{};
-    Elf64_Phdr segments[2]{};
-  } file;
-  std::copy_n(ELFMAG, SELFMAG, file.header.e_ident);
-  file.header.e_ident[EI_CLASS] = ELFCLASS64;
-  file.header.e_type = ET_EXEC;
-  file.header.e_machine = EM_X86_64;
-  file.header.e_entry = kEntry;
-  file.header.e_phoff = sizeof file.header;
-  file.header.e_phentsize = sizeof(Elf64_Phdr);
-  file.header.e_phnum = 2;
-  const uint64_t code = page_down(kEntry);
-  file.segments[0] = {PT_LOAD, PF_R | PF_X, 0, code, code, kPageSize, kPageSize, kPageSize};
-  file.segments[1] = {PT_LOAD, PF_R | PF_W, 0, kData, kData, 0, kDataSize, kPageSize};
-  std::string bytes(reinterpret_cast<const char*>(&file), sizeof file);
-  bytes.resize(kPageSize);
-  return bytes;
-}
 
 // What one task has still to do.
 class Steps {
@@ -122,7 +97,7 @@ class Steps {
 
   bool done() const { return input_.empty(); }
   uint16_t number() { return input_.take<uint16_t>(); }
-  uint64_t offset() { return input_.take<uint16_t>() % (kDataSize - 8); }
+  uint64_t offset() { return input_.take<uint16_t>() % (test::kFakeDataSize - 8); }
   void remember(int64_t result) {
     results_[next_++ % results_.size()] = static_cast<uint64_t>(result);
   }
@@ -133,9 +108,9 @@ class Steps {
       case 1:  // a descriptor
         return input_.byte() % 16;
       case 2:  // a pointer into the data area
-        return kData + input_.take<uint16_t>();
+        return test::kFakeData + input_.take<uint16_t>();
       case 3:  // a path
-        return kData + kPaths + input_.byte() % std::size(kPathTexts) * 64;
+        return test::kFakeData + kPaths + input_.byte() % std::size(kPathTexts) * 64;
       case 4:
         return input_.take<uint64_t>();
       case 5:  // what an earlier call returned
@@ -167,14 +142,15 @@ class Program {
  public:
   explicit Program(fuzz::Input input)
       : first_(input),
-        sandbox_(platform_, mm::MemoryFile::make_backing(-1).take(), kMemory, kMaxTasks) {
-    platform_.add_program(kEntry, platform::FakePlatform::main([this](FakeGuest& guest) {
+        sandbox_(platform_, mm::MemoryFile::make_backing(-1).take(),
+                 {.memory = kMemory, .max_tasks = kMaxTasks}) {
+    platform_.add_program(test::kFakeEntry, platform::FakePlatform::main([this](FakeGuest& guest) {
                             run_main(guest);
                             return 0;
                           }));
     platform_.add_program(kHandler, [](FakeGuest& guest) { guest.syscall(SYS_gettid); });
     platform_.add_program(kRestorer, [](FakeGuest& guest) { guest.syscall(SYS_rt_sigreturn); });
-    CHECK(sandbox_.put("/prog", program_file()).ok());
+    CHECK(sandbox_.put("/prog", test::fake_program()).ok());
   }
 
   void run() {
@@ -188,7 +164,7 @@ class Program {
   void run_main(FakeGuest& guest) {
     for (size_t i = 0; i < std::size(kPathTexts); i++) {
       const std::string_view text = kPathTexts[i];
-      guest.copy_to(kData + kPaths + i * 64, std::as_bytes(std::span(text)));
+      guest.copy_to(test::kFakeData + kPaths + i * 64, std::as_bytes(std::span(text)));
     }
     Steps steps = [this] {
       std::lock_guard lock(mutex_);
@@ -204,7 +180,7 @@ class Program {
     while (!steps.done() && done_++ < kMaxSteps) {
       const uint16_t number = steps.number();
       if (number == kPoke) {
-        const uint64_t at = kData + steps.offset();
+        const uint64_t at = test::kFakeData + steps.offset();
         guest.write<uint64_t>(at, steps.value());
       } else {
         run_call(guest, steps, number % syscalls::kTableSize);

@@ -60,14 +60,15 @@ struct ServedOptions {
   Owners owners = Owners::kOwn;
   // Puts another channel around the client's end.
   std::unique_ptr<Channel> (*wrap)(std::unique_ptr<Channel>) = nullptr;
+  std::string mount = "m";  // as clients call it
 };
 
 // The server's threads end when the client is destroyed.
 class Served {
  public:
   explicit Served(const std::string& root, const ServedOptions& options = {}) {
-    MountSource source{"m", UniqueFd(::open(root.c_str(), O_PATH | O_CLOEXEC)), options.access,
-                       root, options.hide};
+    MountSource source{options.mount, UniqueFd(::open(root.c_str(), O_PATH | O_CLOEXEC)),
+                       options.access, root, options.hide};
     std::vector<MountSource> sources;
     sources.push_back(std::move(source));
     ProcFds proc = options.proc ? ProcFds::open_own() : ProcFds();
@@ -85,7 +86,7 @@ class Served {
       ends.push_back(options.wrap != nullptr ? options.wrap(std::move(mine)) : std::move(mine));
     }
     client = Client::connect(std::move(ends), options.dialect).value_or(nullptr);
-    if (client) root_file = client->attach("m", getuid()).value_or({});
+    if (client) root_file = client->attach(options.mount, getuid()).value_or({});
   }
   ~Served() {
     root_file = {};

@@ -30,8 +30,8 @@ class Machine {
     Failure failure;
     platform_ = platform::create({"ptrace", backing.file.get()}, failure);
     if (!platform_) FAIL(to_string(failure));
-    sandbox_ =
-        std::make_unique<test::TestSandbox>(*platform_, std::move(backing), uint64_t{1} << 30);
+    sandbox_ = std::make_unique<test::TestSandbox>(
+        *platform_, std::move(backing), test::TestSandbox::Options{.memory = uint64_t{1} << 30});
   }
 
   // Copies a host file to the same path in the guest.

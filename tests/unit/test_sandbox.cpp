@@ -16,15 +16,16 @@
 namespace boxrun::test {
 
 TestSandbox::TestSandbox(platform::Platform& platform, mm::MemoryFile::Backing memory,
-                         uint64_t memory_limit, uint64_t max_tasks)
-    : memory_(mm::MemoryFile::create(std::move(memory), memory_limit).take()),
+                         Options options)
+    : memory_(mm::MemoryFile::create(std::move(memory), options.memory).take()),
       vdso_(loader::VdsoPages::create(*memory_).take()),
       used_at_start_(memory_->used()),
       clock_(vdso_->time_page()),
       violations_(UniqueFd(), clock_),
       root_user_(Credentials::create(0, 0, {}, CapSet::all())) {
   install_fault_handlers();
-  make_tree();
+  const uint64_t max_tasks = options.max_tasks;
+  make_tree(std::move(options));
   make_dispatcher();
   loader_ = std::make_unique<loader::ProgramLoader>(*vdso_);
   kernel_ = kernel::Kernel::create({.platform = platform,
@@ -54,12 +55,14 @@ Ref<vfs::Mount> TestSandbox::anonymous_mount(std::string_view type, uint64_t mag
   return vfs::AnonymousFileSystem::create(std::string(type), devices_.allocate(), magic, clock_);
 }
 
-void TestSandbox::make_tree() {
+void TestSandbox::make_tree(Options options) {
   special_files_ = std::make_unique<fs::DeviceFiles>(fs::PipeSystem{
       anonymous_mount("pipefs", PIPEFS_MAGIC), make_ref<fs::SpaceQuota>(fs::kPipeQuota)});
   sentry::BootSpec spec;
   spec.tmpfs.push_back({"/tmp", 01777});
-  CHECK(!sentry::build_tree(spec, {*memory_, clock_, devices_, *special_files_, {}}, tree_));
+  spec.mounts = std::move(options.mounts);
+  CHECK(!sentry::build_tree(
+      spec, {*memory_, clock_, devices_, *special_files_, std::move(options.gofer)}, tree_));
   // Programs are put everywhere.
   tree_.mounts->root().mount->set_flags(vfs::MountFlags::kNone);
 }

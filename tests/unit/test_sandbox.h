@@ -22,9 +22,14 @@ namespace boxrun::test {
 
 class TestSandbox final : public kernel::KernelEvents {
  public:
+  struct Options {
+    uint64_t memory = uint64_t{64} << 20;  // bytes
+    uint64_t max_tasks = 1000;
+    std::vector<sentry::BootMount> mounts;
+    Ref<fs::P9Connection> gofer;  // that serves them
+  };
   // `platform` outlives the sandbox; `memory` is what it was made with.
-  TestSandbox(platform::Platform& platform, mm::MemoryFile::Backing memory, uint64_t memory_limit,
-              uint64_t max_tasks = 1000);
+  TestSandbox(platform::Platform& platform, mm::MemoryFile::Backing memory, Options options);
   // Ends all processes. Everything that they had in the memory file must be free then.
   ~TestSandbox() override;
 
@@ -49,7 +54,7 @@ class TestSandbox final : public kernel::KernelEvents {
 
  private:
   Ref<vfs::Mount> anonymous_mount(std::string_view type, uint64_t magic);
-  void make_tree();
+  void make_tree(Options options);
   void make_dispatcher();
 
   const std::unique_ptr<mm::MemoryFile> memory_;
