@@ -1,5 +1,6 @@
 // Names in overlay directories. The caller holds the directory's mutex (Dentry::directory_mutex),
 // so a name does not change between a look at the lower directory and the change here.
+#include <fcntl.h>
 #include <linux/fs.h>
 #include <sys/stat.h>
 
@@ -48,6 +49,10 @@ Result<Ref<vfs::Inode>> OverlayInode::lookup(std::string_view name) {
 
 void OverlayInode::lookup_path(std::span<const std::string_view> names,
                                const vfs::LookupIntent& intent, vfs::LookupResult& out) {
+  // Whatever the caller opens it for, the lower file is opened to be read (OverlayInode::open).
+  vfs::LookupIntent reading = intent;
+  if (reading.open_flags) *reading.open_flags &= ~O_ACCMODE;
+  static_assert(O_RDONLY == 0);
   Ref<OverlayInode> at(this);
   bool asked = false;
   while (!names.empty()) {
@@ -70,7 +75,7 @@ void OverlayInode::lookup_path(std::span<const std::string_view> names,
     // From here on the lower file system knows, in one go; what it says of deeper names counts
     // only as far as no directory on the way differs.
     vfs::LookupResult below;
-    at->lower_->lookup_path(names, intent, below);
+    at->lower_->lookup_path(names, reading, below);
     out.as_of = asked ? std::min(out.as_of, below.as_of) : below.as_of;
     asked = true;
     size_t used = 0;
