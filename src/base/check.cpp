@@ -8,7 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 
-extern "C" const char __executable_start[];  // set by the linker
+extern "C" const char __executable_start[];  // NOLINT: set by the linker, and named so
 
 namespace boxrun {
 namespace {

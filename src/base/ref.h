@@ -58,11 +58,11 @@ class Ref {
   Ref(const Ref& other) : Ref(other.p_) {}
   Ref(Ref&& other) noexcept : p_(std::exchange(other.p_, nullptr)) {}
   template <class U>
-  requires std::convertible_to<U*, T*> Ref(const Ref<U>& other)
-      : Ref(other.get()) {}  // NOLINT(google-explicit-constructor)
+  requires std::convertible_to<U*, T*> Ref(const Ref<U>& other)  // NOLINT
+      : Ref(other.get()) {}
   template <class U>
-  requires std::convertible_to<U*, T*> Ref(Ref<U>&& other)
-  noexcept : p_(other.release()) {}  // NOLINT(google-explicit-constructor)
+  requires std::convertible_to<U*, T*> Ref(Ref<U>&& other)  // NOLINT
+  noexcept : p_(other.release()) {}
   Ref& operator=(Ref other) noexcept {
     std::swap(p_, other.p_);
     return *this;

@@ -10,23 +10,23 @@
 namespace boxrun {
 
 // A value or an errno: what every fallible function below the command line returns.
-// Move-only; taking the value of an error is a CHECK.
+// Move-only; taking the value of an error is a CHECK. Implicit from both on purpose (NOLINT).
 template <class T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : ok_(true) {
+  Result(T value) : ok_(true) {  // NOLINT(google-explicit-constructor)
     ::new (&value_) T(std::move(value));
-  }  // NOLINT(google-explicit-constructor)
+  }
   template <class U>
   requires(std::is_convertible_v<U, T> && !std::is_same_v<std::remove_cvref_t<U>, T> &&
            !std::is_same_v<std::remove_cvref_t<U>, Errno> &&
-           !std::is_same_v<std::remove_cvref_t<U>, Result>) Result(U&& value)
-      : ok_(true) {  // NOLINT(google-explicit-constructor,bugprone-forwarding-reference-overload)
+           !std::is_same_v<std::remove_cvref_t<U>, Result>) Result(U&& value)  // NOLINT
+      : ok_(true) {
     ::new (&value_) T(std::forward<U>(value));
   }
-  Result(Errno e) : ok_(false), errno_(e) {
+  Result(Errno e) : ok_(false), errno_(e) {  // NOLINT(google-explicit-constructor)
     DCHECK(e != Errno::kOk);
-  }  // NOLINT(google-explicit-constructor)
+  }
   Result(Result&& other) noexcept : ok_(other.ok_) {
     if (ok_) {
       ::new (&value_) T(std::move(other.value_));
