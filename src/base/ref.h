@@ -12,7 +12,7 @@ namespace boxrun {
 
 // Intrusive reference count. An object starts with one reference, owned by the Ref that
 // `make_ref` or `adopt_ref` returns; the last Ref deletes it through its virtual destructor.
-class RefCounted {  // NOLINT(cppcoreguidelines-virtual-class-destructor): only unref() deletes
+class RefCounted {  // only unref() deletes
  public:
   RefCounted(const RefCounted&) = delete;
   RefCounted& operator=(const RefCounted&) = delete;
