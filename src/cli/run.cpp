@@ -7,6 +7,7 @@
 #include <csignal>
 #include <cstring>
 
+#include "src/cli/command.h"
 #include "src/cli/ordinary_misses.h"
 #include "src/cli/sandbox.h"
 #include "src/report/escape.h"
@@ -14,8 +15,6 @@
 
 namespace boxrun::cli {
 namespace {
-
-constexpr int kOwnFailure = 125;
 
 void write_line(int fd, const std::string& line) {
   // One write, so that lines of several writers do not mix. Whoever closed the other end knows.

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "sentry/control.h"
+#include "src/cli/command.h"
 #include "src/host/start_message.h"
 
 namespace boxrun::cli {
@@ -68,8 +69,8 @@ bool stop_like_the_target(int signo) {
   ::sigemptyset(&set);
   ::sigaddset(&set, signo);
   ::kill(::getpid(), signo);
-  ::sigprocmask(SIG_UNBLOCK, &set, nullptr);
-  ::sigprocmask(SIG_BLOCK, &set, nullptr);
+  ::pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
   // What continued us is blocked, and waits for the signalfd.
   ::sigpending(&set);
   return ::sigismember(&set, SIGCONT) == 1;
@@ -329,9 +330,6 @@ Outcome supervise(Sandbox& sandbox, const sigset_t& forward, const TimeLimit& li
 
 int exit_status(const Outcome& outcome, bool violations, int violation_exit_code) {
   constexpr int kTimedOut = 124;
-  constexpr int kOwnFailure = 125;
-  constexpr int kNotExecutable = 126;
-  constexpr int kNotFound = 127;
   switch (outcome.end) {
     case report::End::kTimedOut:
       return kTimedOut;
