@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/magic.h>
-#include <malloc.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
@@ -428,9 +427,6 @@ MaybeFailure check_syscall_rules(const std::vector<BootSyscallRule>& rules) {
 }
 
 MaybeFailure run(BootSpec spec) {
-  // Left to itself, malloc counts the CPUs in /sys when the threads become many, which the seal
-  // does not allow. Eight arenas are enough: most allocations are served per thread.
-  mallopt(M_ARENA_MAX, 8);
   Sandbox sandbox(std::move(spec));
   if (auto failure = sandbox.set_up()) return failure;
   sandbox.serve();
