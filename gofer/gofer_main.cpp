@@ -16,7 +16,7 @@ namespace {
 
 constexpr long kFchmodat2 = 452;
 // A request needs little stack; a directory read has its buffer there, and a symlink text.
-constexpr size_t kStackSize = 256 * 1024;
+constexpr size_t kStackSize = size_t{256} * 1024;
 
 Failure failed(std::string what, Errno error, std::string remedy = {}) {
   return {std::move(what), "gofer", error, std::move(remedy)};

@@ -83,7 +83,7 @@ void OverlayInode::lookup_path(std::span<const std::string_view> names,
       Ref<OverlayInode> wrapped = fs_.wrap(std::move(inode), at, names[used]);
       used++;
       at = wrapped;
-      out.inodes.push_back(std::move(wrapped));
+      out.inodes.emplace_back(std::move(wrapped));
       if (used == names.size()) break;
       Lock lock(fs_.mutex_);
       if (at->entries_.contains(names[used])) break;

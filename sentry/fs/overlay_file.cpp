@@ -13,7 +13,7 @@ namespace {
 
 class OverlayFile final : public vfs::FileDescription {
  public:
-  OverlayFile(const vfs::OpenRequest& request, Ref<OverlayInode> inode,
+  OverlayFile(const vfs::OpenRequest& request, const Ref<OverlayInode>& inode,
               Ref<vfs::FileDescription> lower)
       : FileDescription(request, inode, Positioning::kSeekable),
         overlay_(*inode),
@@ -68,7 +68,7 @@ class OverlayFile final : public vfs::FileDescription {
 // serialised by the position's lock.
 class OverlayDirectory final : public vfs::FileDescription {
  public:
-  OverlayDirectory(const vfs::OpenRequest& request, Ref<OverlayInode> inode)
+  OverlayDirectory(const vfs::OpenRequest& request, const Ref<OverlayInode>& inode)
       : FileDescription(request, inode, Positioning::kSeekable), overlay_(*inode) {}
 
   Result<void> sync(bool) override { return {}; }
@@ -120,7 +120,7 @@ Result<Ref<vfs::FileDescription>> OverlayInode::open(const vfs::OpenRequest& req
 }
 
 Result<void> OverlayInode::copy_data(FileData& to, uint64_t bytes) {
-  constexpr size_t kChunk = 128 * 1024;
+  constexpr size_t kChunk = size_t{128} * 1024;
   vfs::OpenRequest request;
   request.flags = O_RDONLY;
   const auto from = TRY(lower_->open(request));

@@ -1,5 +1,6 @@
 #include "sentry/fs/overlay_fs.h"
 
+#include <fmt/format.h>
 #include <linux/magic.h>
 
 #include <algorithm>
@@ -86,7 +87,7 @@ std::vector<OverlayFs::Difference> OverlayFs::differences(size_t max) {
     pending.pop_back();
     Lock lock(mutex_);
     for (const auto& [name, entry] : directory->entries_) {
-      const std::string full = path.empty() ? name : path + "/" + name;
+      const std::string full = path.empty() ? name : fmt::format("{}/{}", path, name);
       if (!entry.inode) {
         found.push_back({Op::kDeleted, full});
         continue;

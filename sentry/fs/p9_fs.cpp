@@ -69,17 +69,16 @@ void P9Connection::keeps_no_more(P9Inode& inode) {
   if (std::exchange(inode.keeping_, false)) keeping_.erase(inode.position_);
 }
 
-P9Fs::P9Fs(Config config, Ref<P9Connection> connection)
+P9Fs::P9Fs(const Config& config, Ref<P9Connection> connection)
     : FileSystem({.type = "9p", .device = config.device, .read_only = config.read_only}),
       connection_(std::move(connection)),
       cache_(config.cache),
       changes_(config.cache == P9Cache::kShared ? connection_->listen() : nullptr),
       unmapped_id_(config.unmapped_id) {}
 
-Result<Ref<P9Fs>> P9Fs::create(Config config, Ref<P9Connection> connection) {
-  const std::string mount = config.mount;
-  gofer::RemoteFile root = TRY(connection->client().attach(mount, gofer::kNoUid));
-  Ref<P9Fs> fs = adopt_ref(new P9Fs(std::move(config), std::move(connection)));
+Result<Ref<P9Fs>> P9Fs::create(const Config& config, Ref<P9Connection> connection) {
+  gofer::RemoteFile root = TRY(connection->client().attach(config.mount, gofer::kNoUid));
+  Ref<P9Fs> fs = adopt_ref(new P9Fs(config, std::move(connection)));
   fs->root_ = fs->inode_of(root.attr, std::move(root.target));
   fs->root_->learn_fid(std::move(root.fid));
   return fs;

@@ -66,7 +66,7 @@ class P9Fs final : public vfs::FileSystem {
     std::optional<uint32_t> unmapped_id = 65534;
   };
   // EIO when the Gofer is gone, ENOENT when it has no such mount.
-  static Result<Ref<P9Fs>> create(Config config, Ref<P9Connection> connection);
+  static Result<Ref<P9Fs>> create(const Config& config, Ref<P9Connection> connection);
 
   Ref<vfs::Inode> root() override;
   Result<vfs::Statistics> statistics() override;
@@ -80,7 +80,7 @@ class P9Fs final : public vfs::FileSystem {
 
  private:
   friend class P9Inode;
-  P9Fs(Config config, Ref<P9Connection> connection);
+  P9Fs(const Config& config, Ref<P9Connection> connection);
   void last_reference_gone() override;
 
   // The inode of a file, the one that is known already if it still is. `target`: of a symlink.
@@ -210,7 +210,7 @@ class P9Inode final : public vfs::Inode {
   // The host file for this access, from a former open or fresh.
   Result<Ref<P9HostFile>> host_file(int flags) EXCLUDES(mutex_);
   Ref<P9HostFile> kept_file(int flags) EXCLUDES(mutex_);
-  Ref<P9HostFile> keep_file(gofer::RemoteOpen opened, int flags) EXCLUDES(mutex_);
+  Ref<P9HostFile> keep_file(gofer::RemoteOpen opened, int access) EXCLUDES(mutex_);
   void give_up_file() EXCLUDES(mutex_);
   Result<Ref<P9Inode>> make(std::string_view name, const vfs::NewNode& node);
 

@@ -293,7 +293,7 @@ void P9Inode::lookup_path(std::span<const std::string_view> names, const vfs::Lo
     }
     if (!entry->attr) break;
     at = at->adopt_listed(*entry);
-    out.inodes.push_back(at);
+    out.inodes.emplace_back(at);
     names = names.subspan(1);
   }
   if (!names.empty()) at->look_up_remotely(names, intent, out);
@@ -326,7 +326,7 @@ void P9Inode::look_up_remotely(std::span<const std::string_view> names,
     // Changes of a directory's own attributes are told by its own watch.
     const bool told = S_ISDIR(step.attr.mode) || at->watches(reply->as_of);
     at = adopt(std::move(step), told ? reply->as_of : HostChanges::kNever);
-    out.inodes.push_back(at);
+    out.inodes.emplace_back(at);
   }
   if (!complete) {
     out.error = reply->failure.error;

@@ -38,7 +38,7 @@ Ref<P9HostFile> P9Inode::keep_file(gofer::RemoteOpen opened, int access) {
 Result<Ref<P9HostFile>> P9Inode::host_file(int flags) {
   if (Ref<P9HostFile> kept = kept_file(flags)) return kept;
   uint32_t access = host_access(flags);
-  gofer::WalkReply reply = TRY(walk({}, {.open_flags = access}));
+  auto reply = TRY(walk({}, {.open_flags = access}));
   if (reply.failure.error == Errno::kAcces && (flags & O_ACCMODE) == O_WRONLY) {
     access = O_WRONLY;
     reply = TRY(walk({}, {.open_flags = access}));

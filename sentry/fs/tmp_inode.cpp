@@ -14,13 +14,13 @@
 namespace boxrun::fs {
 namespace {
 
-constexpr Nanos kDay = 24 * 3600 * kSecond;
+constexpr Nanos kDay = kSecond * 24 * 3600;
 constexpr size_t kMaxXattrs = 1024;  // per file; their sizes are charged
 
 // An open regular file or directory.
 class TmpFile final : public vfs::FileDescription {
  public:
-  TmpFile(const vfs::OpenRequest& request, Ref<TmpInode> inode)
+  TmpFile(const vfs::OpenRequest& request, const Ref<TmpInode>& inode)
       : FileDescription(request, inode, Positioning::kSeekable), tmp_(*inode) {}
 
  private:

@@ -125,7 +125,7 @@ class ProcInode final : public vfs::Inode {
 // with Linux's seq_file when nobody seeks.
 class ProcTextFile final : public vfs::FileDescription {
  public:
-  ProcTextFile(const vfs::OpenRequest& request, Ref<ProcInode> inode)
+  ProcTextFile(const vfs::OpenRequest& request, const Ref<ProcInode>& inode)
       : FileDescription(request, inode, Positioning::kSeekable), proc_(*inode) {}
 
  protected:
@@ -213,7 +213,7 @@ class ProcMemoryFile final : public vfs::FileDescription {
 
 class ProcDirectoryFile final : public vfs::FileDescription {
  public:
-  ProcDirectoryFile(const vfs::OpenRequest& request, Ref<ProcInode> inode)
+  ProcDirectoryFile(const vfs::OpenRequest& request, const Ref<ProcInode>& inode)
       : FileDescription(request, inode, Positioning::kSeekable), proc_(*inode) {}
 
  protected:

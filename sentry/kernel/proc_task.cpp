@@ -248,20 +248,20 @@ std::vector<ProcNode> make_nodes(bool process) {
 }  // namespace
 
 std::span<const ProcNode> process_nodes() {
-  static const std::vector<ProcNode> nodes = make_nodes(true);
-  return nodes;
+  static const std::vector<ProcNode> kNodes = make_nodes(true);
+  return kNodes;
 }
 
 std::span<const ProcNode> thread_nodes() {
-  static const std::vector<ProcNode> nodes = make_nodes(false);
-  return nodes;
+  static const std::vector<ProcNode> kNodes = make_nodes(false);
+  return kNodes;
 }
 
 const ProcDescriptorNodes& descriptor_nodes() {
-  static const ProcDescriptorNodes nodes = {
+  static const ProcDescriptorNodes kNodes = {
       {.kind = Kind::kLink, .mode = 0700, .guard = Guard::kInspect, .place = fd_place},
       {.mode = 0444, .text = fdinfo_text, .guard = Guard::kInspect}};
-  return nodes;
+  return kNodes;
 }
 
 }  // namespace boxrun::kernel

@@ -102,7 +102,7 @@ void Task::install(ExecImage image) {
   restart_ = nullptr;
   last_fault_ = {};
   set_comm(image.comm);
-  group().set_exe(image.exe);
+  group().set_exe(std::move(image.exe));
   Ref<Credentials> cred = (image.cred ? image.cred : resources_.cred)->clone();
   cred->securebits &= ~static_cast<uint32_t>(SECBIT_KEEP_CAPS);
   set_cred(std::move(cred));
@@ -115,7 +115,7 @@ void Task::install(ExecImage image) {
   }
   {
     Lock lock(mutex_);
-    retired_mm_ = std::exchange(resources_.mm, image.mm);
+    retired_mm_ = std::exchange(resources_.mm, std::move(image.mm));
   }
   cpu_.reset(image.registers);
 }

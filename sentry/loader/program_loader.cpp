@@ -26,10 +26,10 @@ using kernel::Task;
 using mm::Prot;
 using vfs::FileDescription;
 
-constexpr int kMaxScriptDepth = 5;                    // fs/exec.c: exec_binprm
-constexpr uint64_t kStackRoom = 128 * 1024;           // mapped below the initial stack pointer
-constexpr uint64_t kStackRandom = uint64_t{1} << 34;  // 22 bits of pages
-constexpr uint64_t kBrkRandom = uint64_t{1} << 25;    // arch_randomize_brk: 32 MiB
+constexpr int kMaxScriptDepth = 5;                     // fs/exec.c: exec_binprm
+constexpr uint64_t kStackRoom = uint64_t{128} * 1024;  // mapped below the initial stack pointer
+constexpr uint64_t kStackRandom = uint64_t{1} << 34;   // 22 bits of pages
+constexpr uint64_t kBrkRandom = uint64_t{1} << 25;     // arch_randomize_brk: 32 MiB
 
 class FileReader final : public ImageReader {
  public:

@@ -141,7 +141,7 @@ Result<void> MemoryManager::Impl::advise_locked(Range range, int advice,
     }
   }
   if (!batch.empty()) TRY(run(batch));
-  TRY(std::move(checked));
+  TRY(checked);
   // Linux does what it can and tells of holes at the end.
   return maps_.vmas.covers(range) ? Result<void>() : Errno::kNoMem;
 }

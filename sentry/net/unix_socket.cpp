@@ -233,7 +233,7 @@ Result<Ref<Socket>> create_unix_socket(const Ref<UnixSystem>& system, int type, 
 
 Result<std::pair<Ref<Socket>, Ref<Socket>>> create_unix_pair(const Ref<UnixSystem>& system,
                                                              int type, int protocol, int flags,
-                                                             Ref<Credentials> credentials,
+                                                             const Ref<Credentials>& credentials,
                                                              const ucred& who) {
   const int known = TRY(check_type(type, protocol));
   const Ref<UnixEndpoint> a = TRY(UnixEndpoint::create(system, known));

@@ -13,7 +13,7 @@ Result<Ref<Socket>> create_unix_socket(const Ref<UnixSystem>& system, int type, 
 // socketpair(2).
 Result<std::pair<Ref<Socket>, Ref<Socket>>> create_unix_pair(const Ref<UnixSystem>& system,
                                                              int type, int protocol, int flags,
-                                                             Ref<Credentials> credentials,
+                                                             const Ref<Credentials>& credentials,
                                                              const ucred& who);
 
 }  // namespace boxrun::net

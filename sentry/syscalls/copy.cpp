@@ -11,7 +11,7 @@
 namespace boxrun::syscalls {
 namespace {
 
-constexpr size_t kChunk = 64 * 1024;
+constexpr size_t kChunk = size_t{64} * 1024;
 
 // Moves up to `size` bytes; what was read and could not be written is put back by moving the
 // source's position, where it has one.

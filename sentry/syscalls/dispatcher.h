@@ -1,6 +1,7 @@
 #pragma once
 #include <array>
 #include <cstdint>
+#include <utility>
 
 #include "sentry/fs/pipe.h"
 #include "sentry/kernel/kernel.h"
@@ -39,7 +40,7 @@ struct Services {
 // of the table. Stateless but for its services, so tasks share it.
 class Dispatcher final : public kernel::SyscallDispatcher {
  public:
-  explicit Dispatcher(Services services) : services_(services) {}
+  explicit Dispatcher(Services services) : services_(std::move(services)) {}
 
   Result<uint64_t> dispatch(Task& task, uint64_t number,
                             const std::array<uint64_t, 6>& args) override;

@@ -3,7 +3,6 @@
 #include <signal.h>
 #include <sys/prctl.h>
 
-#include <cstring>
 
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/thread_group.h"
@@ -16,7 +15,7 @@ namespace {
 constexpr size_t kNameSize = 16;  // TASK_COMM_LEN, with the NUL
 
 Result<uint64_t> set_pdeath_signal(Task& task, uint64_t signo) {
-  if (signo != 0 && (signo > kernel::kSignalCount)) return Errno::kInval;
+  if (signo > kernel::kSignalCount) return Errno::kInval;
   kernel::TreeLock tree(task.kernel().tree());
   task.pdeath_signal = static_cast<int>(signo);
   return uint64_t{0};
@@ -43,7 +42,7 @@ Result<uint64_t> set_name(Task& task, uint64_t addr) {
 Result<uint64_t> get_name(Task& task, uint64_t addr) {
   char name[kNameSize] = {};
   const std::string comm = task.comm();
-  memcpy(name, comm.data(), std::min(comm.size(), kNameSize - 1));
+  comm.copy(name, kNameSize - 1);
   return zero(task.mm().copy_out(addr, as_bytes_of(name, sizeof name)));
 }
 

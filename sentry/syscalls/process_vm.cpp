@@ -15,7 +15,7 @@ namespace {
 using mm::Access;
 
 constexpr size_t kMaxVectors = 1024;  // UIO_MAXIOV
-constexpr size_t kChunk = 64 * 1024;
+constexpr size_t kChunk = size_t{64} * 1024;
 
 // mm/process_vm_access.c: process_vm_rw_core reports a refusal as EPERM.
 Result<Ref<mm::MemoryManager>> memory_of(Task& task, pid_t pid) {

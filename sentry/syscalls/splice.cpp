@@ -22,7 +22,7 @@ using fs::PipeRoom;
 using mm::Access;
 
 constexpr uint32_t kKnownFlags = SPLICE_F_MOVE | SPLICE_F_NONBLOCK | SPLICE_F_MORE | SPLICE_F_GIFT;
-constexpr size_t kChunk = 64 * 1024;
+constexpr size_t kChunk = size_t{64} * 1024;
 
 enum class Block : uint8_t { kNo, kYes };
 

@@ -21,7 +21,6 @@ Result<Nanos> now_on(Task& task, clockid_t id) {
     case CLOCK_REALTIME:
     case CLOCK_REALTIME_COARSE:
     case CLOCK_REALTIME_ALARM:
-      return clock.realtime();
     case CLOCK_TAI:
       return clock.realtime();
     case CLOCK_MONOTONIC:

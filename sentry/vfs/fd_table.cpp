@@ -117,10 +117,11 @@ Result<void> FdTable::close(int fd) {
 }
 
 void FdTable::release(Entry entry) {
-  if (entry.file->is_path()) return;
-  entry.file->closed_by(this);
+  const Ref<FileDescription> file = std::move(entry.file);
+  if (file->is_path()) return;
+  file->closed_by(this);
   // Nobody is there to be told of an error: dup2(2), close_range(2).
-  static_cast<void>(entry.file->flush());
+  static_cast<void>(file->flush());
 }
 
 void FdTable::close_where(uint32_t first, uint32_t last, bool only_on_exec) {

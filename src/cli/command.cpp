@@ -64,7 +64,7 @@ Expected<Program> find_program(const std::string& command, std::string_view path
   while (!command.empty()) {
     const size_t colon = std::min(rest.find(':'), rest.size());
     const std::string folder(rest.substr(0, colon));  // empty is the current directory
-    const std::string candidate = folder.empty() ? command : folder + "/" + command;
+    const std::string candidate = folder.empty() ? command : fmt::format("{}/{}", folder, command);
     const std::string location = without_dots(candidate, cwd);
     const int tried = try_execute(location, plan, beyond_mounts);
     if (tried == 0) return Program{candidate, location};

@@ -119,7 +119,7 @@ sigset_t block_forwarded_signals() {
   }
   // Writing a report from the background must not stop the monitor.
   ::sigaddset(&blocked, SIGTTOU);
-  ::sigprocmask(SIG_BLOCK, &blocked, nullptr);
+  ::pthread_sigmask(SIG_BLOCK, &blocked, nullptr);
   return forward;
 }
 

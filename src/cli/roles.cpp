@@ -79,8 +79,10 @@ bool acts_for_others(const ProcessStart& start) {
 void keep_malloc_from_opening_files() {
   constexpr int kArenas = 4;
   constexpr int kNeverTrim = INT_MAX;
+  // NOLINTBEGIN(concurrency-mt-unsafe): the process has one thread yet
   ::mallopt(M_ARENA_MAX, kArenas);
   ::mallopt(M_TRIM_THRESHOLD, kNeverTrim);
+  // NOLINTEND(concurrency-mt-unsafe)
 }
 
 }  // namespace

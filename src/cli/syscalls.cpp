@@ -30,7 +30,7 @@ std::string_view support_name(Support support) {
 
 // What a person wants to know beside the support: the note, or the errno that is returned.
 std::string remark(const Syscall& row) {
-  const std::string note(row.note);
+  std::string note(row.note);
   if (row.support != Support::kRefused && row.support != Support::kNone) return note;
   const std::string_view error = errno_name(row.refusal);
   return note.empty() ? std::string(error) : fmt::format("{}: {}", error, note);

@@ -64,7 +64,7 @@ void shield_from_group_signals() {
                           SIGTTOU, SIGWINCH, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGPWR}) {
     ::sigaddset(&blocked, signo);
   }
-  ::sigprocmask(SIG_SETMASK, &blocked, nullptr);
+  ::pthread_sigmask(SIG_SETMASK, &blocked, nullptr);
 }
 
 std::array<bool, 3> occupy_standard_streams() {
@@ -97,7 +97,7 @@ void wipe_environment() {
   for (char** variable = environ; variable != nullptr && *variable != nullptr; variable++) {
     ::explicit_bzero(*variable, ::strlen(*variable));
   }
-  ::clearenv();
+  ::clearenv();  // NOLINT(concurrency-mt-unsafe): the process has one thread yet
 }
 
 }  // namespace boxrun::host

@@ -18,6 +18,7 @@ std::vector<std::string> expand_glob(const std::string& pattern) {
   if (!has_glob(pattern)) return {pattern};
   glob_t found{};
   std::vector<std::string> paths;
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): nobody enumerates users in another thread
   if (::glob(pattern.c_str(), GLOB_NOSORT, nullptr, &found) == 0) {
     paths.assign(found.gl_pathv, found.gl_pathv + found.gl_pathc);
   }

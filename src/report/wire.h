@@ -13,7 +13,7 @@
 
 namespace boxrun::report {
 
-inline constexpr size_t kMaxPacket = 32 * 1024;
+inline constexpr size_t kMaxPacket = size_t{32} * 1024;
 inline constexpr size_t kMaxText = 4096;   // of each string of a record; PATH_MAX
 inline constexpr size_t kMaxCommand = 64;  // of a process's name
 inline constexpr size_t kMaxChain = 32;    // ancestors
