@@ -52,7 +52,7 @@ std::map<std::string, std::string> everything_in(const std::string& root) {
   std::map<std::string, std::string> found;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(root)) {
     struct stat st {};
-    REQUIRE(lstat(entry.path().c_str(), &st) == 0);
+    CHECK(lstat(entry.path().c_str(), &st) == 0);
     std::string& text = found[entry.path()];
     text = std::to_string(st.st_mode) + " " + std::to_string(st.st_nlink) + " " +
            std::to_string(st.st_mtim.tv_sec) + "." + std::to_string(st.st_mtim.tv_nsec);
