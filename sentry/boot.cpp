@@ -1,6 +1,7 @@
 #include "sentry/boot.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <linux/capability.h>
 #include <linux/magic.h>
 #include <poll.h>
@@ -76,15 +77,7 @@ class Sandbox final : public kernel::KernelEvents {
   void continued(kernel::ThreadGroup&) override {
     tell({.kind = ControlMessage::Kind::kContinued});
   }
-  void killed(kernel::Task& task, std::string_view reason) override {
-    const bool memory = reason.find("memory") != reason.npos;
-    if (!memory) return;
-    violations_->record(&task, {.kind = report::Kind::kLimitMemory,
-                                .verdict = report::Verdict::kKilled,
-                                .error = Errno::kNoMem,
-                                .target = std::to_string(memory_->limit()),
-                                .detail = std::string(reason)});
-  }
+  void killed(kernel::Task& task, kernel::KillReason reason) override;
 
  private:
   MaybeFailure make_memory();
@@ -127,6 +120,28 @@ class Sandbox final : public kernel::KernelEvents {
 Sandbox::~Sandbox() {
   cpu_limit_.reset();
   if (kernel_) kernel_->shutdown();
+}
+
+void Sandbox::killed(kernel::Task& task, kernel::KillReason reason) {
+  policy::Violation violation;
+  violation.kind = report::Kind::kProcessLost;
+  violation.verdict = report::Verdict::kKilled;
+  violation.target = fmt::format("{}[{}]", task.comm(), task.tgid());
+  switch (reason) {
+    case kernel::KillReason::kNoMemory:
+      violation.kind = report::Kind::kLimitMemory;
+      violation.error = Errno::kNoMem;
+      violation.target = std::to_string(memory_->limit());
+      violation.detail = "out of memory";
+      break;
+    case kernel::KillReason::kLostStub:
+      violation.detail = "its host process was killed";
+      break;
+    case kernel::KillReason::kNoHostThread:
+      violation.detail = "the host has no thread for it";
+      break;
+  }
+  violations_->record(&task, std::move(violation));
 }
 
 MaybeFailure Sandbox::make_memory() {

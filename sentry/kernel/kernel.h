@@ -38,6 +38,13 @@ class SyscallDispatcher {
   virtual void foreign_call(Task& task, platform::Arch arch, uint64_t number) = 0;
 };
 
+// Why the kernel ends a process whose own doing is no reason.
+enum class KillReason : uint8_t {
+  kNoMemory,      // a page that it touched cannot be had within the memory limit
+  kLostStub,      // the host process that it ran in is gone
+  kNoHostThread,  // the host has no thread for one of its threads
+};
+
 // What whoever started the sandbox wants to hear. Called on task threads, and in
 // end_lost_processes(); no lock held.
 class KernelEvents {
@@ -46,8 +53,8 @@ class KernelEvents {
   // A process made by create_process was stopped by, or continued from, job control.
   virtual void stopped(ThreadGroup& process, int signo) = 0;
   virtual void continued(ThreadGroup& process) = 0;
-  // The kernel ends a process for a reason that is not its own: lost stub, memory, limits.
-  virtual void killed(Task& task, std::string_view reason) = 0;
+  // The kernel ends the process of `task`.
+  virtual void killed(Task& task, KillReason reason) = 0;
 };
 
 struct KernelConfig {

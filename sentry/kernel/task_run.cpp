@@ -102,7 +102,7 @@ void Task::run() {
     Lock lock(mutex_);
     context_ = std::move(*context);
   } else {
-    kernel_.events().killed(*this, "no host thread for a guest thread");
+    kernel_.events().killed(*this, KillReason::kNoHostThread);
     group().exit_all(SIGKILL);
   }
   while (!exiting_) {
@@ -146,7 +146,7 @@ void Task::end_lost() {
     if (group().signals(lock).exiting) return;
     group().exit_all(lock, SIGKILL);
   }
-  kernel_.events().killed(*this, "its host process is gone");
+  kernel_.events().killed(*this, KillReason::kLostStub);
 }
 
 void Task::handle_syscall(const platform::Stop& stop) {
@@ -197,7 +197,7 @@ void Task::handle_fault(const platform::Stop& stop) {
   const mm::FaultResult result = mm().fault(stop.addr, stop.access, memory_limits());
   if (result == mm::FaultResult::kResolved) return;
   if (result == mm::FaultResult::kNoMemory) {
-    kernel_.events().killed(*this, "out of memory");
+    kernel_.events().killed(*this, KillReason::kNoMemory);
     group().exit_all(SIGKILL);
     return;
   }

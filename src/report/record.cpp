@@ -18,6 +18,7 @@ constexpr KindRow kKinds[] = {
     {"limit.processes", Severity::kMedium}, {"limit.open_files", Severity::kLow},
     {"limit.file_size", Severity::kMedium}, {"limit.output", Severity::kMedium},
     {"limit.tmp_size", Severity::kMedium},  {"limit.timeout", Severity::kMedium},
+    {"process.lost", Severity::kMedium},
 };
 static_assert(std::size(kKinds) == static_cast<size_t>(kLastKind) + 1);
 

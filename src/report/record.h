@@ -26,8 +26,9 @@ enum class Kind : uint8_t {
   kLimitOutput,
   kLimitTmpSize,
   kLimitTimeout,
+  kProcessLost,  // the host process that a guest's ran in died, or could not be had
 };
-inline constexpr Kind kLastKind = Kind::kLimitTimeout;
+inline constexpr Kind kLastKind = Kind::kProcessLost;
 
 // "file.read", "limit.cpu_time" ...
 std::string_view kind_name(Kind kind);

@@ -119,11 +119,11 @@ void TestKernel::stopped_by(int signo) {
   stops_.push_back(signo);
 }
 void TestKernel::stopped(ThreadGroup&, int signo) { stopped_by(signo); }
-void TestKernel::killed(Task&, std::string_view reason) {
+void TestKernel::killed(Task&, KillReason reason) {
   std::lock_guard lock(mutex_);
-  killed_.emplace_back(reason);
+  killed_.push_back(reason);
 }
-std::vector<std::string> TestKernel::killed() {
+std::vector<KillReason> TestKernel::killed() {
   std::lock_guard lock(mutex_);
   return killed_;
 }

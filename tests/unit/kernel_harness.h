@@ -57,7 +57,7 @@ class TestKernel final : public kernel::SyscallDispatcher,
   int wait(kernel::ThreadGroup& process) { return kernel->wait(process).status; }
   int run(std::function<int(FakeGuest&)> body) { return wait(*start(std::move(body))); }
 
-  std::vector<std::string> killed();
+  std::vector<kernel::KillReason> killed();
   std::vector<int> stops();  // signal of each stop of a started process, 0 for a continuation
 
   // --- interfaces of the kernel
@@ -67,7 +67,7 @@ class TestKernel final : public kernel::SyscallDispatcher,
   Result<kernel::ExecImage> load(Task& task, const kernel::ExecRequest& request) override;
   void stopped(kernel::ThreadGroup&, int signo) override;
   void continued(kernel::ThreadGroup&) override { stopped_by(0); }
-  void killed(Task&, std::string_view reason) override;
+  void killed(Task&, kernel::KillReason reason) override;
 
   platform::FakePlatform platform;
   Clock clock;
@@ -81,7 +81,7 @@ class TestKernel final : public kernel::SyscallDispatcher,
   std::mutex mutex_;
   uint64_t next_code_ = kEntry;
   std::map<std::string, uint64_t> programs_;
-  std::vector<std::string> killed_;
+  std::vector<kernel::KillReason> killed_;
   std::vector<int> stops_;
 };
 

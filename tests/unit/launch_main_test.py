@@ -240,6 +240,7 @@ class Deaths(unittest.TestCase):
         status, errors = self.kill_one("stub", VIOLATE_AND_SPIN)
         self.assertEqual(status, 137)
         self.assertIn("/etc/shadow", errors)
+        self.assertRegex(errors, r"process\.lost +sh\[2\] \(its host process was killed\) +-> killed")
 
     def kill_newest(self, *words):
         """(status, output): of a run whose youngest process loses its stub."""
@@ -248,8 +249,9 @@ class Deaths(unittest.TestCase):
             time.sleep(0.2)  # until it sleeps
             members = family(run.process.pid)
             os.kill(newest_guest(members["stubs"]), signal.SIGKILL)
-            status, _ = run.end()
+            status, errors = run.end()
             self.assertTrue(all_gone([members["gofer"], members["sentry"], *members["stubs"]]))
+            self.assertRegex(errors, r"process\.lost +\w+\[\d+\] \(its host process was killed\) +-> killed")
             return status, run.output
 
     def test_a_stub_killed_while_the_target_waits(self):

@@ -50,7 +50,7 @@ class TestSandbox final : public kernel::KernelEvents {
   // --- KernelEvents
   void stopped(kernel::ThreadGroup&, int) override {}
   void continued(kernel::ThreadGroup&) override {}
-  void killed(kernel::Task&, std::string_view) override {}
+  void killed(kernel::Task&, kernel::KillReason) override {}
 
  private:
   Ref<vfs::Mount> anonymous_mount(std::string_view type, uint64_t magic);
