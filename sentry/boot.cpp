@@ -129,10 +129,7 @@ void Sandbox::killed(kernel::Task& task, kernel::KillReason reason) {
   violation.target = fmt::format("{}[{}]", task.comm(), task.tgid());
   switch (reason) {
     case kernel::KillReason::kNoMemory:
-      violation.kind = report::Kind::kLimitMemory;
-      violation.error = Errno::kNoMem;
-      violation.target = std::to_string(memory_->limit());
-      violation.detail = "out of memory";
+      violation = limits_->killed_for_memory();
       break;
     case kernel::KillReason::kLostStub:
       violation.detail = "its host process was killed";
@@ -195,8 +192,9 @@ MaybeFailure Sandbox::make_kernel() {
   violations_ = std::make_unique<policy::ViolationLog>(std::move(spec_.report_socket), *clock_);
   const BootLimits& limits = spec_.limits;
   limits_ = std::make_unique<policy::LimitWatch>(
-      policy::CallLimits{limits.open_files, limits.file_size, limits.processes, limits.output});
-  for (const auto& quota : tree_.quotas) limits_->add(quota);
+      policy::CallLimits{limits.open_files, limits.file_size, limits.processes, limits.output},
+      *memory_);
+  for (const auto& [kind, quota] : tree_.quotas) limits_->add(kind, quota);
   if (spec_.trace_sink) {
     tracer_ = std::make_unique<trace::Tracer>(std::move(spec_.trace_sink),
                                               syscalls::groups_named(spec_.trace_group));

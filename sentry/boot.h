@@ -48,13 +48,14 @@ struct BootTmpfs {
 
 // Zero means no limit of its own.
 struct BootLimits {
-  uint64_t memory = 0;       // bytes; the size of the memory file
-  uint64_t processes = 0;    // tasks
-  uint64_t open_files = 0;   // RLIMIT_NOFILE
-  uint64_t file_size = 0;    // RLIMIT_FSIZE
-  uint64_t cpu_time_ns = 0;  // of all processes together
-  uint64_t output = 0;       // bytes to the standard streams
-  uint64_t tmp_size = 0;     // bytes per tmpfs
+  uint64_t memory = 0;        // bytes; the size of the memory file
+  uint64_t processes = 0;     // tasks
+  uint64_t open_files = 0;    // RLIMIT_NOFILE
+  uint64_t file_size = 0;     // RLIMIT_FSIZE
+  uint64_t cpu_time_ns = 0;   // of all processes together
+  uint64_t output = 0;        // bytes to the standard streams
+  uint64_t tmp_size = 0;      // bytes per tmpfs, /dev/shm among them
+  uint64_t overlay_size = 0;  // bytes in each overlay's upper layer
 };
 
 // A rule of the syscall policy, in order; the last match wins.

@@ -21,8 +21,10 @@ Failure cannot(const std::string& what, Errno error) { return {what, "sentry", e
 // Builds the tree as the guest's root would, with every right.
 class Builder {
  public:
-  Builder(const TreeResources& resources, Ref<vfs::Mount> root)
-      : resources_(resources),
+  Builder(const BootSpec& spec, const TreeResources& resources, Ref<vfs::Mount> root, Tree& tree)
+      : limits_(spec.limits),
+        resources_(resources),
+        tree_(tree),
         mounts_(vfs::MountNamespace::create(std::move(root))),
         fs_(make_ref<vfs::FsContext>(mounts_->root(), mounts_->root(), 0)),
         caller_{*fs_, Credentials::create(0, 0, {}, CapSet::all()), *mounts_,
@@ -60,14 +62,19 @@ class Builder {
     return {};
   }
 
-  Ref<fs::TmpFs> make_tmpfs(mode_t mode, uid_t uid, gid_t gid, uint64_t size) {
+  // A tmpfs of its own, or the upper layer of an overlay: `kind` says which limit it is held to.
+  Ref<fs::TmpFs> make_tmpfs(mode_t mode, uid_t uid, gid_t gid, report::Kind kind) {
+    const uint64_t size =
+        kind == report::Kind::kLimitOverlaySize ? limits_.overlay_size : limits_.tmp_size;
     fs::TmpFs::Config config;
     config.device = resources_.devices.allocate();
     config.size_limit = size != 0 ? size : kDefaultTmpSize;
     config.root_mode = mode;
     config.uid = uid;
     config.gid = gid;
-    return fs::TmpFs::create(config, resources_.memory, resources_.clock);
+    auto files = fs::TmpFs::create(config, resources_.memory, resources_.clock);
+    tree_.quotas.emplace_back(kind, files->quota());
+    return files;
   }
 
  private:
@@ -86,7 +93,9 @@ class Builder {
     return cannot("make the mount point " + path, made.error());
   }
 
+  const BootLimits& limits_;
   const TreeResources& resources_;
+  Tree& tree_;
   const Ref<vfs::MountNamespace> mounts_;
   const Ref<vfs::FsContext> fs_;
   vfs::Caller caller_;
@@ -133,7 +142,7 @@ MaybeFailure mount_host_files(Builder& builder, const BootMount& mount,
   attached.source = mount.source;
   attached.flags = MountFlags::kNoSuid | MountFlags::kNoDev;
   if (mount.mode == BootMount::Mode::kOverlay) {
-    auto upper = builder.make_tmpfs(0755, spec.uid, spec.gid, 0);
+    auto upper = builder.make_tmpfs(0755, spec.uid, spec.gid, report::Kind::kLimitOverlaySize);
     auto overlay =
         fs::OverlayFs::create(resources.devices.allocate(), std::move(*files), std::move(upper));
     tree.overlays.push_back({mount.target, overlay});
@@ -152,10 +161,8 @@ MaybeFailure mount_item(Builder& builder, const Item& item, const TreeResources&
   if (item.mount != nullptr) return mount_host_files(builder, *item.mount, resources, spec, tree);
   const bool owned = item.tmpfs->owned_by_user;
   vfs::Mount::Config config;
-  Ref<fs::TmpFs> files = builder.make_tmpfs(item.tmpfs->mode, owned ? spec.uid : 0,
-                                            owned ? spec.gid : 0, spec.limits.tmp_size);
-  tree.quotas.push_back(files->quota());
-  config.file_system = std::move(files);
+  config.file_system = builder.make_tmpfs(item.tmpfs->mode, owned ? spec.uid : 0,
+                                          owned ? spec.gid : 0, report::Kind::kLimitTmpSize);
   config.source = "tmpfs";
   config.flags = MountFlags::kNoSuid | MountFlags::kNoDev;
   return builder.attach(item.target, std::move(config), true);
@@ -170,7 +177,7 @@ MaybeFailure mount_dev(Builder& builder, const TreeResources& resources) {
   config.flags = MountFlags::kNoSuid;
   if (auto failure = builder.attach("/dev", std::move(config), true)) return failure;
   vfs::Mount::Config shm;
-  shm.file_system = builder.make_tmpfs(01777, 0, 0, 0);
+  shm.file_system = builder.make_tmpfs(01777, 0, 0, report::Kind::kLimitTmpSize);
   shm.source = "tmpfs";
   shm.flags = MountFlags::kNoSuid | MountFlags::kNoDev;
   return builder.attach("/dev/shm", std::move(shm), true);
@@ -200,7 +207,7 @@ MaybeFailure build_tree(const BootSpec& spec, const TreeResources& resources, Tr
   root_config.source = "none";
   const Ref<vfs::Mount> root = vfs::Mount::create(std::move(root_config));
 
-  Builder builder(resources, root);
+  Builder builder(spec, resources, root, tree);
   tree.mounts = builder.mounts();
   if (auto failure = mount_dev(builder, resources)) return failure;
   for (const Item& item : in_order(spec)) {

@@ -2,6 +2,7 @@
 #pragma once
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "sentry/boot.h"
@@ -13,6 +14,7 @@
 #include "sentry/vfs/mount.h"
 #include "src/base/failure.h"
 #include "src/base/ref.h"
+#include "src/report/record.h"
 
 namespace boxrun::sentry {
 
@@ -33,8 +35,9 @@ struct Tree {
     Ref<fs::OverlayFs> file_system;
   };
   std::vector<Overlay> overlays;
-  std::vector<Ref<fs::SpaceQuota>> quotas;  // of the tmpfs that --tmp-size limits
-  vfs::Path proc;                           // where /proc is to be mounted once there is a kernel
+  // Of each file system in memory, and which limit it is.
+  std::vector<std::pair<report::Kind, Ref<fs::SpaceQuota>>> quotas;
+  vfs::Path proc;  // where /proc is to be mounted once there is a kernel
 };
 
 // Mounts everything of `spec`, parents before children. Of two mounts with one target the later one

@@ -16,6 +16,11 @@ constexpr Range pages_of(Range bytes) {
   return {page_down(bytes.start), page_up(bytes.end).value_or(page_down(UINT64_MAX))};
 }
 
+// mm/shmem.c: to a writer, memory that cannot be accounted for is a full file system.
+Errno error_of_writer(const Result<void>& filled) {
+  return filled.error() == Errno::kNoMem ? Errno::kNoSpc : filled.error();
+}
+
 }  // namespace
 
 bool SpaceQuota::try_charge(uint64_t bytes) {
@@ -79,20 +84,20 @@ void FileData::insert_locked(uint64_t offset, Range memory) {
 }
 
 // Memory for at most `bytes` of a hole: less where the quota or the memory file has no more, or
-// none that is contiguous.
+// none that is contiguous. Only the refusal of the last page makes the call fail, and is counted:
+// ENOSPC by the quota, ENOMEM by the memory file.
 Result<Range> FileData::allocate_some(uint64_t bytes) {
-  for (;;) {
-    // Only the refusal of the last page makes the call fail, and is counted.
-    const bool last = bytes <= kPageSize;
-    if (last ? quota_->charge(bytes).ok() : quota_->try_charge(bytes)) {
-      Result<Range> memory = memory_.allocate(bytes);
-      if (memory.ok()) return memory;
-      quota_->release(bytes);
-    }
-    // mm/shmem.c: what cannot be accounted for is a full file system to a writer.
-    if (last) return Errno::kNoSpc;
-    bytes = page_down(bytes / 2);
+  for (; bytes > kPageSize; bytes = page_down(bytes / 2)) {
+    if (!quota_->try_charge(bytes)) continue;
+    Result<Range> memory = memory_.allocate(bytes);
+    if (memory.ok()) return memory;
+    quota_->release(bytes);
   }
+  TRY(quota_->charge(kPageSize));
+  Result<Range> memory = memory_.allocate(kPageSize);
+  if (memory.ok()) return memory;
+  quota_->release(kPageSize);
+  return memory_.refuse();
 }
 
 // Gives every page in `pages` memory; what was got before an error stays.
@@ -175,7 +180,7 @@ Result<size_t> FileData::write(IoBuffers& from, Write& where) {
   }
   const Result<void> filled = fill_locked(pages_of({where.offset, end}));
   uint64_t at = where.offset;
-  Errno error = filled.error();
+  Errno error = error_of_writer(filled);
   while (at < end) {
     const Run run = run_at_locked(at);
     if (run.hole) break;
@@ -215,7 +220,9 @@ Result<void> FileData::resize(uint64_t size) {
 Result<void> FileData::reserve(Range bytes, bool keep_size) {
   Lock lock(mutex_);
   if (!keep_size && bytes.end > size_ && (seals_ & F_SEAL_GROW) != 0) return Errno::kPerm;
-  TRY(fill_locked(pages_of(bytes)));
+  if (const Result<void> filled = fill_locked(pages_of(bytes)); !filled.ok()) {
+    return error_of_writer(filled);
+  }
   if (!keep_size) size_ = std::max(size_, bytes.end);
   return {};
 }
@@ -286,9 +293,9 @@ Result<Range> FileData::page_in(Range file_range, bool) {
   if (run.hole) {
     // Holes that are touched get memory, for reading too, as in Linux's shmem.
     const uint64_t length = std::min({run.length, end - file_range.start, kMaxExtent});
-    static_cast<void>(fill_locked({file_range.start, file_range.start + length}));
+    const Result<void> filled = fill_locked({file_range.start, file_range.start + length});
     run = run_at_locked(file_range.start);
-    if (run.hole) return Errno::kNoMem;
+    if (run.hole) return filled.error();
   }
   const Range memory{run.memory, run.memory + std::min(run.length, end - file_range.start)};
   memory_.ref(memory);

@@ -38,7 +38,7 @@ Range MemoryManager::Impl::set_break_locked(uint64_t addr, const Limits& limits,
   vma.locked = maps_.lock_future;
   vma.lazy = true;
   maps_.last_limits = limits;
-  if (!maps_.may_expand(range.size(), vma, limits, file_.limit())) return {};
+  if (!maps_.may_expand(range.size(), vma, limits, file_)) return {};
   if (!maps_.may_split(range)) return {};
   if (range.size() <= kPromise) {
     Batch batch(file_);

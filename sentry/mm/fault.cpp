@@ -55,6 +55,12 @@ FaultResult fault_result(const Result<void>& done) {
 }  // namespace
 
 FaultResult MemoryManager::Impl::fault(uint64_t addr, Access access, Force force) {
+  const FaultResult result = resolve_fault(addr, access, force);
+  if (result == FaultResult::kNoMemory) static_cast<void>(file_.refuse());
+  return result;
+}
+
+FaultResult MemoryManager::Impl::resolve_fault(uint64_t addr, Access access, Force force) {
   FaultRound round{addr, access, force, false};
   for (int i = 0; i < kMaxRounds; i++) {
     PageInNeed need;
@@ -285,7 +291,7 @@ RangeMap<Vma>::Iterator MemoryManager::Impl::grow_stack(uint64_t addr) {
   const uint64_t start = page - std::min(page - lowest, step - kPageSize);
   const Vma& vma = above.value();
   for (const uint64_t bottom : {start, page}) {
-    if (!maps_.may_expand(old.start - bottom, vma, maps_.last_limits, file_.limit())) continue;
+    if (!maps_.may_expand(old.start - bottom, vma, maps_.last_limits, file_)) continue;
     if (vma.locked && maps_.locked_bytes + (old.start - bottom) > maps_.last_limits.memlock)
       continue;
     maps_.add({bottom, old.start}, vma);

@@ -57,7 +57,7 @@ Result<void> MemoryManager::Impl::changes_for_child(Batch& changes) {
     if (!pinned || !copied) return;
     auto extent = file_.allocate(guest.size());
     if (!extent) {
-      copied = extent.error();
+      copied = file_.refuse();
       return;
     }
     safe_copy(file_.data(extent->start), file_.data(pages.offset), guest.size());

@@ -37,7 +37,7 @@ Result<MemoryManager::Impl::Prepared> MemoryManager::Impl::prepare(const MapRequ
     vma.opened = request.opened;
     vma.offset = request.offset;
   } else if (request.shared) {
-    if (vma.writable() && !vma.noreserve && length > file_.limit()) return Errno::kNoMem;
+    if (vma.writable() && !vma.noreserve && length > file_.limit()) return file_.refuse();
     vma.source = make_ref<SharedMemory>(file_, length);
   }
   if (!vma.source) return prepared;
@@ -104,7 +104,7 @@ Result<uint64_t> MemoryManager::Impl::map_locked(const MapRequest& request, uint
   Vma& vma = prepared.vma;
   maps_.last_limits = limits;
   vma.locked = vma.locked || maps_.lock_future;
-  TRY(maps_.may_expand(length - maps_.bytes_in(range), vma, limits, file_.limit()));
+  TRY(maps_.may_expand(length - maps_.bytes_in(range), vma, limits, file_));
   if (!maps_.may_split(range)) return Errno::kNoMem;
   if (vma.locked && (length > limits.memlock || maps_.locked_bytes > limits.memlock - length)) {
     return Errno::kAgain;

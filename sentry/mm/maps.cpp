@@ -46,7 +46,7 @@ uint64_t Maps::bytes_in(Range range) const {
 // mm/mmap.c: may_expand_vm; mm/util.c: __vm_enough_memory in its default mode refuses only what
 // all of the memory could not hold.
 Result<void> Maps::may_expand(uint64_t bytes, const Vma& vma, const Limits& limits,
-                              uint64_t memory) const {
+                              MemoryFile& memory) const {
   if (bytes > limits.address_space || total_bytes > limits.address_space - bytes) {
     return Errno::kNoMem;
   }
@@ -54,11 +54,12 @@ Result<void> Maps::may_expand(uint64_t bytes, const Vma& vma, const Limits& limi
 }
 
 Result<void> Maps::may_become_data(uint64_t bytes, const Vma& vma, const Limits& limits,
-                                   uint64_t memory) const {
+                                   MemoryFile& memory) const {
   if (is_data(vma) && (bytes > limits.data || data_bytes > limits.data - bytes)) {
     return Errno::kNoMem;
   }
-  if (vma.writable() && !vma.shared && !vma.noreserve && bytes > memory) return Errno::kNoMem;
+  const bool counts = vma.writable() && !vma.shared && !vma.noreserve;
+  if (counts && bytes > memory.limit()) return memory.refuse();
   return {};
 }
 

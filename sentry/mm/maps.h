@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "sentry/mm/host_window.h"
+#include "sentry/mm/memory_file.h"
 #include "sentry/mm/memory_manager.h"
 #include "sentry/mm/page_source.h"
 #include "sentry/mm/range_map.h"
@@ -96,10 +97,10 @@ struct Maps {
   Usage usage() const;
   // ENOMEM when more of such memory would exceed RLIMIT_AS or RLIMIT_DATA, or could never be had.
   Result<void> may_expand(uint64_t bytes, const Vma& vma, const Limits& limits,
-                          uint64_t memory) const;
+                          MemoryFile& memory) const;
   // The same when existing memory becomes writable.
   Result<void> may_become_data(uint64_t bytes, const Vma& vma, const Limits& limits,
-                               uint64_t memory) const;
+                               MemoryFile& memory) const;
   // Whether vmas may be split at both ends of `range` and one may be added.
   bool may_split(Range range) const;
 

@@ -1,4 +1,5 @@
 #pragma once
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -71,6 +72,15 @@ class MemoryFile {
   uint64_t limit() const { return limit_; }
   uint64_t used() const;  // bytes with at least one reference
 
+  // For whoever gives a request up because this memory is too small: ENOMEM, counted. A smaller
+  // attempt may follow a failed allocate(), so that alone is none.
+  Errno refuse() {
+    refusals_.fetch_add(1, std::memory_order_relaxed);
+    return Errno::kNoMem;
+  }
+  // Since the last call.
+  uint64_t take_refusals() { return refusals_.exchange(0, std::memory_order_relaxed); }
+
  private:
   struct Page;
   MemoryFile(Backing backing, uint64_t limit, std::byte* base, Page* pages);
@@ -83,6 +93,7 @@ class MemoryFile {
   const uint64_t limit_;
   std::byte* const base_;
 
+  std::atomic<uint64_t> refusals_{0};
   mutable Mutex mutex_{Rank::kMemoryFile};
   ExtentAllocator allocator_ GUARDED_BY(mutex_);
   // One per page of the file, in a mapping of its own that costs only what is touched.

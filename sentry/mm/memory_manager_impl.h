@@ -73,6 +73,7 @@ class MemoryManager::Impl {
 
   // --- fault.cpp
   FaultResult fault(uint64_t addr, Access access, Force force) EXCLUDES(mutex_);
+  FaultResult resolve_fault(uint64_t addr, Access access, Force force) EXCLUDES(mutex_);
   FaultResult fault_locked(const FaultRound& round, PageInNeed& need) REQUIRES(mutex_);
   FaultResult page_in(const PageInNeed& need, uint64_t addr, bool& covered) EXCLUDES(mutex_);
   FaultResult reinstall(const FaultRound& round, const Vma& vma) REQUIRES(mutex_);

@@ -59,7 +59,7 @@ Result<void> MemoryManager::Impl::promise(Batch& batch, Range hole, const Vma& v
   auto extent = allocate_for(hole, heap ? Growth::kUp : Growth::kDown);
   if (!extent) {
     if (hole.size() <= file_.limit() - file_.used()) return {};
-    return extent.error();
+    return file_.refuse();
   }
   batch.map(hole,
             Pages{Pages::Kind::kPrivate, installed_prot(vma.prot, false), false, extent->start});

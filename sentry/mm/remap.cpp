@@ -60,7 +60,7 @@ Result<Vma> MemoryManager::Impl::check_remap(const Remap& remap, const Limits& l
     news = {vma.source, {vma.offset + known, vma.offset + remap.new_size}, vma.shared_writable()};
   }
   if (vma.locked && maps_.locked_bytes + more > limits.memlock) return Errno::kAgain;
-  TRY(maps_.may_expand(more, vma, limits, file_.limit()));
+  TRY(maps_.may_expand(more, vma, limits, file_));
   if (maps_.vmas.size() + 5 >= kMaxMapCount && remap.has_new_addr()) return Errno::kNoMem;
   return vma;
 }

@@ -67,7 +67,7 @@ Result<void> MemoryManager::Impl::protect_locked(Range range, Prot prot, const L
     Vma vma = old;
     vma.prot = prot;
     if (vma.writable() && !old.writable() && !vma.shared) {
-      TRY(maps_.may_become_data(piece.size(), vma, limits, file_.limit()));
+      TRY(maps_.may_become_data(piece.size(), vma, limits, file_));
     }
     if (!maps_.may_split(piece)) return Errno::kNoMem;
     const auto done = protect_pages(piece, vma);

@@ -49,12 +49,26 @@ std::optional<Violation> LimitWatch::explain_big_write(kernel::Task& task) {
   return limit_met(report::Kind::kLimitFileSize, limits_.file_size, Errno::kFBig);
 }
 
-std::optional<Violation> LimitWatch::explain_full_tmpfs() {
-  for (const auto& quota : quotas_) {
+std::optional<Violation> LimitWatch::explain_no_memory(Errno error) {
+  if (memory_.take_refusals() == 0) return std::nullopt;
+  return limit_met(report::Kind::kLimitMemory, memory_.limit(), error);
+}
+
+std::optional<Violation> LimitWatch::explain_full_file_system() {
+  for (const auto& [kind, quota] : quotas_) {
     if (quota->take_refusals() == 0) continue;
-    return limit_met(report::Kind::kLimitTmpSize, quota->limit(), Errno::kNoSpc);
+    return limit_met(kind, quota->limit(), Errno::kNoSpc);
   }
-  return std::nullopt;
+  return explain_no_memory(Errno::kNoSpc);
+}
+
+Violation LimitWatch::killed_for_memory() {
+  // Told here: no call that fails later is to be blamed on it.
+  memory_.take_refusals();
+  Violation violation = limit_met(report::Kind::kLimitMemory, memory_.limit(), Errno::kNoMem);
+  violation.verdict = report::Verdict::kKilled;
+  violation.detail = "out of memory";
+  return violation;
 }
 
 std::optional<Violation> LimitWatch::explain(kernel::Task& task, Errno error) {
@@ -65,7 +79,10 @@ std::optional<Violation> LimitWatch::explain(kernel::Task& task, Errno error) {
     case Errno::kFBig:
       return explain_big_write(task);
     case Errno::kNoSpc:
-      return explain_full_tmpfs();
+      return explain_full_file_system();
+    case Errno::kNoMem:
+    case Errno::kFault:  // also what a buffer comes to that there is no memory for
+      return explain_no_memory(error);
     case Errno::kAgain:
       // Asked for every empty pipe, too: nothing but one load then.
       if (limits_.processes == 0 || task.kernel().take_refused_tasks() == 0) return std::nullopt;

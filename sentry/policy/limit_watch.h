@@ -2,10 +2,12 @@
 #include <atomic>
 #include <cstdint>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "sentry/fs/file_data.h"
 #include "sentry/fs/host_file.h"
+#include "sentry/mm/memory_file.h"
 #include "sentry/policy/violation_log.h"
 #include "src/base/ref.h"
 
@@ -41,23 +43,31 @@ class StreamMeter final : public fs::OutputMeter {
 // Filled before the first task runs; asking is thread-safe.
 class LimitWatch {
  public:
-  explicit LimitWatch(CallLimits limits) : limits_(limits), meter_(limits.output) {}
+  // `memory` is borrowed.
+  LimitWatch(CallLimits limits, mm::MemoryFile& memory)
+      : limits_(limits), memory_(memory), meter_(limits.output) {}
 
   StreamMeter& meter() { return meter_; }
-  // A tmpfs whose limit is the sandbox's.
-  void add(Ref<fs::SpaceQuota> quota) { quotas_.push_back(std::move(quota)); }
+  // Of a file system whose limit is the sandbox's; `kind` names the limit.
+  void add(report::Kind kind, Ref<fs::SpaceQuota> quota) {
+    quotas_.emplace_back(kind, std::move(quota));
+  }
 
   // What to record when a call of `task` ended with `error`: kind, target and error are set. None
   // when no limit of the sandbox is to blame.
   std::optional<Violation> explain(kernel::Task& task, Errno error);
+  // What to record when a process was killed because there was no memory for a page it touched.
+  Violation killed_for_memory();
 
  private:
   std::optional<Violation> explain_big_write(kernel::Task& task);
-  std::optional<Violation> explain_full_tmpfs();
+  std::optional<Violation> explain_no_memory(Errno error);
+  std::optional<Violation> explain_full_file_system();
 
   const CallLimits limits_;
+  mm::MemoryFile& memory_;
   StreamMeter meter_;
-  std::vector<Ref<fs::SpaceQuota>> quotas_;
+  std::vector<std::pair<report::Kind, Ref<fs::SpaceQuota>>> quotas_;
 };
 
 }  // namespace boxrun::policy

@@ -45,7 +45,8 @@ void ViolationLog::record(kernel::Task* task, Violation violation) {
   record.syscall = std::move(violation.syscall);
   record.call = std::move(violation.call);
   record.rule = std::move(violation.rule);
-  Key key{record.kind, record.rule, record.target.empty() ? record.syscall : record.target};
+  Key key{record.kind, record.verdict, record.rule,
+          record.target.empty() ? record.syscall : record.target};
 
   {
     Lock lock(mutex_);

@@ -50,7 +50,8 @@ class ViolationLog {
   uint64_t total() const EXCLUDES(mutex_);
 
  private:
-  using Key = std::tuple<report::Kind, std::string, std::string>;  // kind, rule, target or call
+  // The last: the target, or the call where there is none.
+  using Key = std::tuple<report::Kind, report::Verdict, std::string, std::string>;
   struct Seen {
     uint32_t id;
     uint64_t count;

@@ -10,6 +10,7 @@
 #include "sentry/policy/policy.h"
 #include "sentry/policy/violation_log.h"
 #include "sentry/syscalls/describe.h"
+#include "sentry/syscalls/support.h"
 #include "sentry/trace/tracer.h"
 
 namespace boxrun::syscalls {
@@ -41,17 +42,8 @@ Result<uint64_t> Dispatcher::answer(Task& task, const Frame& frame) {
   if (row->call == nullptr) return row->refusal;
   auto result = row->call(task, frame);
   if (result.ok() && row->sets_registers) task.keep_registers();
-  if (!result.ok()) report_limit(task, frame, result.error());
+  if (!result.ok()) report_limit(task, result.error());
   return result;
-}
-
-void Dispatcher::report_limit(Task& task, const Frame& frame, Errno error) {
-  if (services_.limits == nullptr) return;
-  auto violation = services_.limits->explain(task, error);
-  if (!violation) return;
-  violation->syscall = syscall_name(frame.number);
-  violation->call = describe_call(task, frame);
-  services_.violations.record(&task, std::move(*violation));
 }
 
 Result<uint64_t> Dispatcher::dispatch(Task& task, uint64_t number,

@@ -50,7 +50,6 @@ class Dispatcher final : public kernel::SyscallDispatcher {
 
  private:
   Result<uint64_t> answer(Task& task, const Frame& frame);
-  void report_limit(Task& task, const Frame& frame, Errno error);
   Result<uint64_t> traced(Task& task, Frame frame);
 
   const Services services_;

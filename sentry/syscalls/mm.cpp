@@ -115,7 +115,10 @@ Result<uint64_t> sys_mremap(Task& task, Address addr, Size old_size, Size new_si
 }
 
 Result<uint64_t> sys_brk(Task& task, Address addr) {
-  return task.mm().set_break(addr.value, task.memory_limits());
+  const uint64_t brk = task.mm().set_break(addr.value, task.memory_limits());
+  // A refusal is no error, but the old break (brk(2)).
+  if (brk < addr.value) report_limit(task, Errno::kNoMem);
+  return brk;
 }
 
 Result<uint64_t> sys_madvise(Task& task, Address addr, Size length, Int advice) {

@@ -7,6 +7,7 @@
 #include "sentry/kernel/job_control.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/thread_group.h"
+#include "sentry/policy/limit_watch.h"
 #include "sentry/policy/violation_log.h"
 #include "sentry/syscalls/describe.h"
 #include "sentry/syscalls/dispatcher.h"
@@ -51,17 +52,32 @@ void FileCaller::denied(const vfs::Denial& denial) {
   }
 }
 
+namespace {
+
+// Adds the call that `task` is in.
+void record_here(Task& task, policy::Violation violation) {
+  const Frame frame = current_frame(task);
+  violation.syscall = syscall_name(frame.number);
+  violation.call = describe_call(task, frame);
+  services_of(task).violations.record(&task, std::move(violation));
+}
+
+}  // namespace
+
+void report_limit(Task& task, Errno error) {
+  policy::LimitWatch* const limits = services_of(task).limits;
+  if (limits == nullptr) return;
+  if (auto violation = limits->explain(task, error)) record_here(task, std::move(*violation));
+}
+
 void record_denial(Task& task, report::Kind kind, Errno error, std::string_view target,
                    std::string_view detail) {
-  const Frame frame = current_frame(task);
   policy::Violation violation;
   violation.kind = kind;
   violation.error = error;
   violation.target = target;
   violation.detail = detail;
-  violation.syscall = syscall_name(frame.number);
-  violation.call = describe_call(task, frame);
-  services_of(task).violations.record(&task, std::move(violation));
+  record_here(task, std::move(violation));
 }
 
 Result<vfs::At> at_of(Task& task, DirFd dirfd, std::string_view path) {

@@ -41,6 +41,10 @@ class FileCaller final : public vfs::DenialSink, public vfs::TerminalOwner {
 void record_denial(Task& task, report::Kind kind, Errno error, std::string_view target,
                    std::string_view detail = {});
 
+// Reports the limit of the sandbox, if one is to blame, for which the call that `task` is in fails
+// with `error`. For the dispatcher, and for calls that do not return their error.
+void report_limit(Task& task, Errno error);
+
 // The path argument `path` relative to `dirfd`. EBADF, ENOTDIR only where they matter: an absolute
 // path ignores dirfd. An empty path may start at any kind of file (AT_EMPTY_PATH).
 Result<vfs::At> at_of(Task& task, DirFd dirfd, std::string_view path);

@@ -47,6 +47,7 @@ sentry::BootLimits boot_limits(const profile::Limits& limits) {
   boot.cpu_time_ns = static_cast<uint64_t>(limits.cpu_time.count());
   boot.output = limits.output;
   boot.tmp_size = limits.tmp_size;
+  boot.overlay_size = limits.overlay_size;
   return boot;
 }
 

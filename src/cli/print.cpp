@@ -34,10 +34,11 @@ std::string describe_limits(const profile::Limits& limits) {
   return fmt::format(
       "limits    timeout {}, kill-after {}, cpu-time {}, memory {}, pids {}, open-files {}, fsize "
       "{}, "
-      "output {}, tmp-size {}\n",
+      "output {}, tmp-size {}, overlay-size {}\n",
       limit(limits.timeout), limit(limits.kill_after), limit(limits.cpu_time),
       limit(limits.memory, true), limit(limits.processes, false), limit(limits.open_files, false),
-      limit(limits.file_size, true), limit(limits.output, true), limit(limits.tmp_size, true));
+      limit(limits.file_size, true), limit(limits.output, true), limit(limits.tmp_size, true),
+      limit(limits.overlay_size, true));
 }
 
 std::string describe_mount(const MountSpec& mount) {

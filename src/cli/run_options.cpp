@@ -209,7 +209,8 @@ constexpr Option kOptions[] = {
     {0, "open-files", kValue, "N", "open descriptors per process", kLimits, set_count<&profile::Limits::open_files>},
     {0, "fsize", kValue, "SIZE", "size of a file that is written", kLimits, set_size<&profile::Limits::file_size>},
     {0, "output-limit", kValue, "SIZE", "bytes written to stdout and stderr", kLimits, set_size<&profile::Limits::output>},
-    {0, "tmp-size", kValue, "SIZE", "bytes in each tmpfs", kLimits, set_size<&profile::Limits::tmp_size>},
+    {0, "tmp-size", kValue, "SIZE", "bytes in each tmpfs, and in /dev/shm", kLimits, set_size<&profile::Limits::tmp_size>},
+    {0, "overlay-size", kValue, "SIZE", "bytes of changes in each overlay", kLimits, set_size<&profile::Limits::overlay_size>},
 
     {0, "report", kValue, "text|json[=PATH]", "write a report, to stderr or to PATH; repeatable", kReport, add_report},
     {0, "report-on", kValue, "always|violation|never", "when there is a report on stderr", kReport,

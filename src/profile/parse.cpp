@@ -264,7 +264,8 @@ constexpr Key kLimitKeys[] = {{"timeout", read_time_limit<&Limits::timeout>},
                               {"open_files", read_count_limit<&Limits::open_files>},
                               {"file_size", read_size_limit<&Limits::file_size>},
                               {"output", read_size_limit<&Limits::output>},
-                              {"tmp_size", read_size_limit<&Limits::tmp_size>}};
+                              {"tmp_size", read_size_limit<&Limits::tmp_size>},
+                              {"overlay_size", read_size_limit<&Limits::overlay_size>}};
 
 constexpr Key kSyscallKeys[] = {
     {"default", [](const toml::node& node,

@@ -61,12 +61,13 @@ struct Limits {
   std::chrono::nanoseconds timeout{0};
   std::chrono::nanoseconds kill_after{0};  // after SIGTERM; zero: the end comes at once
   std::chrono::nanoseconds cpu_time{0};
-  uint64_t memory = 0;      // bytes, of everything the guest can dirty
-  uint64_t processes = 0;   // tasks: threads count
-  uint64_t open_files = 0;  // per process
-  uint64_t file_size = 0;   // bytes
-  uint64_t output = 0;      // bytes written to stdout and stderr together
-  uint64_t tmp_size = 0;    // bytes per tmpfs
+  uint64_t memory = 0;        // bytes, of everything the guest can dirty
+  uint64_t processes = 0;     // tasks: threads count
+  uint64_t open_files = 0;    // per process
+  uint64_t file_size = 0;     // bytes
+  uint64_t output = 0;        // bytes written to stdout and stderr together
+  uint64_t tmp_size = 0;      // bytes per tmpfs, /dev/shm among them
+  uint64_t overlay_size = 0;  // bytes of changes per overlay
 };
 
 struct Profile {

@@ -48,6 +48,8 @@ Advice advise(const Record& record, const std::string& home) {
       return {"--output-limit SIZE", ""};
     case Kind::kLimitTmpSize:
       return {"--tmp-size SIZE", ""};
+    case Kind::kLimitOverlaySize:
+      return {"--overlay-size SIZE", ""};
     case Kind::kProcessLost:
       return {"", "it ended from outside the sandbox, or for want of the host's memory"};
     case Kind::kLimitTimeout:

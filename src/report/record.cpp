@@ -17,8 +17,8 @@ constexpr KindRow kKinds[] = {
     {"limit.memory", Severity::kMedium},    {"limit.cpu_time", Severity::kMedium},
     {"limit.processes", Severity::kMedium}, {"limit.open_files", Severity::kLow},
     {"limit.file_size", Severity::kMedium}, {"limit.output", Severity::kMedium},
-    {"limit.tmp_size", Severity::kMedium},  {"limit.timeout", Severity::kMedium},
-    {"process.lost", Severity::kMedium},
+    {"limit.tmp_size", Severity::kMedium},  {"limit.overlay_size", Severity::kMedium},
+    {"limit.timeout", Severity::kMedium},   {"process.lost", Severity::kMedium},
 };
 static_assert(std::size(kKinds) == static_cast<size_t>(kLastKind) + 1);
 

@@ -25,6 +25,7 @@ enum class Kind : uint8_t {
   kLimitFileSize,
   kLimitOutput,
   kLimitTmpSize,
+  kLimitOverlaySize,
   kLimitTimeout,
   kProcessLost,  // the host process that a guest's ran in died, or could not be had
 };

@@ -84,7 +84,8 @@ TEST_CASE("values arrive where they belong") {
                              "9",           "--fsize",
                              "1K",          "--output-limit",
                              "2K",          "--tmp-size",
-                             "3K",          "--deny-syscall",
+                             "3K",          "--overlay-size",
+                             "4K",          "--deny-syscall",
                              "ptrace=kill", "--deny-syscall",
                              "@mount",      "--report",
                              "json=r.json", "--report",
@@ -122,6 +123,7 @@ TEST_CASE("values arrive where they belong") {
   CHECK(r.profile.limits.file_size == 1024);
   CHECK(r.profile.limits.output == 2048);
   CHECK(r.profile.limits.tmp_size == 3072);
+  CHECK(r.profile.limits.overlay_size == 4096);
   REQUIRE(r.profile.syscall_rules.size() == 2);
   CHECK(r.profile.syscall_rules[0].pattern == "ptrace");
   CHECK(r.profile.syscall_rules[0].action->kind == SyscallAction::Kind::kKill);

@@ -98,6 +98,31 @@ TEST_CASE("tmpfs: append, limits, a full file system") {
   CHECK(small->statistics().take().blocks_free == 4);
 }
 
+TEST_CASE("tmpfs: a full file system and memory that is used up are told apart") {
+  Tree t(vfs::testing::root_user(), 1 << 20);
+  auto small = TmpFs::create({.device = 9, .size_limit = 16384}, *t.memory_file, t.clock);
+  REQUIRE(t.mkdir("/m") == Errno::kOk);
+  REQUIRE(t.mounts->attach(vfs::Mount::create({.file_system = small}), t.place("/m").take()).ok());
+  auto limited = t.open("/m/f", O_RDWR | O_CREAT).take();
+  CHECK(limited->truncate(1 << 20).ok());
+  auto pages = limited->map().take();
+  CHECK(append(*limited, std::string(20'000, 'x')).take() == 16'384);
+  CHECK(pages->page_in({16'384, 20'480}, true).error() == Errno::kNoSpc);  // SIGBUS, not a kill
+  CHECK(small->quota()->take_refusals() == 2);
+  CHECK(t.memory_file->take_refusals() == 0);
+
+  auto file = t.open("/f", O_RDWR | O_CREAT).take();
+  CHECK(file->truncate(4 << 20).ok());
+  pages = file->map().take();
+  while (append(*file, std::string(65'536, 'y')).ok()) {
+  }
+  CHECK(append(*file, "z").error() == Errno::kNoSpc);
+  CHECK(pages->page_in({2 << 20, (2 << 20) + 4096}, true).error() == Errno::kNoMem);
+  CHECK(t.memory_file->take_refusals() >= 3);
+  CHECK(t.memory_file->take_refusals() == 0);
+  CHECK(t.file_system->quota()->take_refusals() == 0);
+}
+
 TEST_CASE("tmpfs: a symlink without a name is paid for and paid back") {
   Tree t;
   auto files = TmpFs::create({.device = 9}, *t.memory_file, t.clock);

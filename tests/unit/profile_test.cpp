@@ -179,6 +179,7 @@ open_files = "64"
 file_size = 4096
 output = "1M"
 tmp_size = "2M"
+overlay_size = "3M"
 [syscalls]
 default = "log"
 deny = ["ptrace", "@mount"]
@@ -219,11 +220,12 @@ fail_on = "medium"
   CHECK(p.limits.file_size == 4096);
   CHECK(p.limits.output == 1u << 20);
   CHECK(p.limits.tmp_size == 2u << 20);
+  CHECK(p.limits.overlay_size == 3u << 20);
   CHECK(p.syscall_default.kind == SyscallAction::Kind::kLog);
   CHECK(p.syscall_action.kind == SyscallAction::Kind::kKill);
   REQUIRE(p.syscall_rules.size() == 2);
   CHECK(p.syscall_rules[1].pattern == "@mount");
-  CHECK(p.syscall_rules[1].origin == "p.toml:38");
+  CHECK(p.syscall_rules[1].origin == "p.toml:39");
   CHECK_FALSE(p.syscall_rules[1].action.has_value());
   CHECK(p.report_formats ==
         std::vector<report::Format>{report::Format::kJson, report::Format::kText});

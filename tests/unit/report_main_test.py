@@ -40,8 +40,8 @@ class Done:
 
 
 class Reports(unittest.TestCase):
-    def the_one(self, done, kind, target=None):
-        found = done.of_kind(kind, target)
+    def the_one(self, done, kind, target=None, **more):
+        found = [v for v in done.of_kind(kind, target) if all(v[name] == value for name, value in more.items())]
         self.assertEqual(len(found), 1, done.text)
         self.assertIn(kind, done.text)
         self.assertIn(f"{found[0]['command']}[{found[0]['pid']}]", done.text)
@@ -146,21 +146,70 @@ LIMITS = {
     "file_size": (["--fsize", "1M"], ["dd", "if=/dev/zero", "of=/tmp/x", "bs=64k"], 153, "EFBIG", "1048576", "--fsize SIZE"),
     "output": (["--output-limit", "1M"], ["dd", "if=/dev/zero", "bs=64k"], 153, "EFBIG", "1048576", "--output-limit SIZE"),
     "tmp_size": (["--tmp-size", "1M"], ["dd", "if=/dev/zero", "of=/tmp/x", "bs=64k"], 1, "ENOSPC", "1048576", "--tmp-size SIZE"),
+    "overlay_size": (["--overlay-size", "1M"], ["dd", "if=/dev/zero", "of=x", "bs=64k"], 1, "ENOSPC", "1048576", "--overlay-size SIZE"),
     "memory": (["-m", "64M"], ["python3", "-c", "x = []\nwhile True: x.append(b'x' * 4000)"], 137, "ENOMEM", str(64 << 20), "--memory SIZE"),
     "cpu_time": (["--cpu-time", "500ms"], ["sh", "-c", "(while :; do :; done) & while :; do :; done"], 137, None, str(500_000_000), "--cpu-time TIME"),
     "timeout": (["--timeout", "500ms"], ["sleep", "1000"], 124, None, "0.5s", "--timeout TIME"),
 }
 
 
+# More than there is, asked for by mmap, mprotect and mremap, by brk, which answers with the old break, and by a write.
+REFUSED_MEMORY = """
+import ctypes, errno, mmap, os
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = libc.mremap.restype = libc.sbrk.restype = ctypes.c_void_p
+RW, ANON, BIG = 3, 0x22, 1 << 30
+def call(function, *words):
+    ctypes.set_errno(0)
+    function(*map(ctypes.c_size_t, words))
+    print(errno.errorcode.get(ctypes.get_errno(), "fine"))
+call(libc.mmap, 0, BIG, RW, ANON, 2**64 - 1, 0)
+reserved = libc.mmap(None, ctypes.c_size_t(BIG), 0, ANON, -1, ctypes.c_size_t(0))
+call(libc.mprotect, reserved, BIG, RW)
+small = libc.mmap(None, ctypes.c_size_t(4096), RW, ANON, -1, ctypes.c_size_t(0))
+call(libc.mremap, small, 4096, BIG, 1)
+before = libc.sbrk(0)
+libc.brk(ctypes.c_void_p(before + BIG))
+print("same" if libc.sbrk(0) == before else "moved")
+try:
+    with open("/tmp/big", "wb", buffering=0) as file:
+        while True: file.write(bytes(1 << 20))
+except OSError as error:
+    os.unlink("/tmp/big")
+    print(errno.errorcode[error.errno])
+"""
+
+
 class Limits(Reports):
     def test_each_is_kept_and_reported(self):
         for name, (options, command, status, error, target, raise_with) in LIMITS.items():
             with self.subTest(limit=name):
-                done = Done(*options, *command, errors="replace")
+                with tempfile.TemporaryDirectory() as folder:
+                    os.chmod(folder, 0o755)
+                    done = Done(*options, *command, cwd=folder, errors="replace")
                 self.assertEqual(done.status, status, done.text)
-                record = self.the_one(done, f"limit.{name}")
+                verdict = "killed" if error is None or status == 137 else "denied"
+                record = self.the_one(done, f"limit.{name}", verdict=verdict)
                 self.assertEqual((record["errno"], record["target"], record["allow"]), (error, target, raise_with))
                 self.assertEqual(record["command"], os.path.basename(command[0]))
+
+    def test_memory_that_a_call_could_not_have(self):
+        done = Done("-m", "64M", "python3", "-c", REFUSED_MEMORY)
+        self.assertEqual(done.output.split(), ["ENOMEM"] * 3 + ["same", "ENOSPC"], done.text)
+        record = self.the_one(done, "limit.memory")
+        self.check(record, syscall="mmap", errno="ENOMEM", verdict="denied", target=str(64 << 20), count=5, command="python3")
+        self.assertEqual(record["allow"], "--memory SIZE")
+
+    def test_shared_memory_is_a_tmpfs(self):
+        done = Done("--tmp-size", "1M", "sh", "-c", "head -c 3M /dev/zero > /dev/shm/x; head -c 500k /dev/zero > /tmp/x")
+        self.assertEqual(done.status, 0, done.text)
+        self.check(self.the_one(done, "limit.tmp_size"), errno="ENOSPC", target="1048576", command="head", count=1)
+
+    def test_a_full_overlay_mapped_is_a_bus_error(self):
+        script = "import mmap, os\nf = os.open('x', os.O_RDWR | os.O_CREAT)\nos.ftruncate(f, 4 << 20)\nm = mmap.mmap(f, 0)\nm[:] = bytes(4 << 20)"
+        with tempfile.TemporaryDirectory() as folder:
+            os.chmod(folder, 0o755)
+            self.assertEqual(Done("--overlay-size", "1M", "python3", "-c", script, cwd=folder).status, 135)
 
     def test_a_limit_of_the_programs_own_is_not_the_sandboxs(self):
         done = Done("sh", "-c", "ulimit -n 20; python3 -c \"$1\"", "sh", OPEN_MANY)
