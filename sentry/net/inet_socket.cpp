@@ -168,9 +168,9 @@ Result<InetAddress> InetSocket::parse_destination(const Address& address) const 
 }
 
 Errno InetSocket::unreachable(SocketCaller& caller, const InetAddress& to) {
-  if (!to.is_this_host()) {
+  if (!to.is_this_host() && caller.files.denials != nullptr) {
     const std::string text = to.text();
-    caller.denials.denied({Denial::Kind::kConnect, text, Errno::kNetUnreach});
+    caller.files.denials->denied({vfs::Denial::Kind::kConnect, text, Errno::kNetUnreach});
   }
   return Errno::kNetUnreach;
 }

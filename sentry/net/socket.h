@@ -31,28 +31,11 @@ int family_of(const Address& address);
 // What SO_PEERCRED tells where there is no peer.
 inline constexpr ucred kNobody{0, static_cast<uid_t>(-1), static_cast<gid_t>(-1)};
 
-// Something of the network that the profile withholds.
-struct Denial {
-  enum class Kind : uint8_t { kConnect, kBind } kind;
-  std::string_view address;  // "203.0.113.9:443", "[2001:db8::1]:53"
-  Errno error;
-};
-
-// Receives denials; implemented by sentry/syscalls. Called with no lock held.
-class DenialSink {
- public:
-  virtual void denied(const Denial& denial) = 0;
-
- protected:
-  ~DenialSink() = default;
-};
-
 // One caller for the time of one system call: borrowed, on its stack.
 struct SocketCaller {
-  vfs::Caller& files;        // for addresses that are paths; and the credentials
+  vfs::Caller& files;        // for addresses that are paths; the credentials; who hears of denials
   pid_t pid;                 // of the process
   uint64_t open_file_limit;  // RLIMIT_NOFILE: also bounds descriptors on their way (unix(7))
-  DenialSink& denials;
 
   ucred connecting() const;  // what SO_PEERCRED tells the other side: effective ids
   ucred sending() const;     // what SCM_CREDENTIALS tells, unless the sender says: real ids

@@ -47,13 +47,7 @@ Result<Ref<net::Socket>> create_socket(Task& task, int domain, int type, int pro
 }  // namespace
 
 SocketCaller::SocketCaller(Task& task)
-    : task_(task), files_(task), caller_{files_, task.tgid(), open_file_limit(task), *this} {}
-
-void SocketCaller::denied(const net::Denial& denial) {
-  const bool connect = denial.kind == net::Denial::Kind::kConnect;
-  record_denial(task_, connect ? report::Kind::kNetConnect : report::Kind::kNetBind, denial.error,
-                denial.address);
-}
+    : files_(task), caller_{files_, task.tgid(), open_file_limit(task)} {}
 
 Result<OpenSocket> open_socket(Task& task, Fd fd) {
   auto file = TRY(task.fds().get(fd.value));

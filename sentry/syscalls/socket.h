@@ -49,16 +49,13 @@ struct OpenSocket {
 };
 Result<OpenSocket> open_socket(Task& task, Fd fd);
 
-// Who makes a socket call, for the time of one system call: lives on the handler's stack. Reports
-// what the profile withholds of the network.
-class SocketCaller final : public net::DenialSink {
+// Who makes a socket call, for the time of one system call: lives on the handler's stack.
+class SocketCaller {
  public:
   explicit SocketCaller(Task& task);
   operator net::SocketCaller&() { return caller_; }  // NOLINT(google-explicit-constructor)
-  void denied(const net::Denial& denial) override;
 
  private:
-  Task& task_;
   FileCaller files_;
   net::SocketCaller caller_;
 };

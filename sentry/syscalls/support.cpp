@@ -33,25 +33,6 @@ Ref<vfs::Terminal> FileCaller::controlling_terminal() {
   return Ref<vfs::Terminal>(kernel::controlling_terminal(tree, task_.group()));
 }
 
-void FileCaller::denied(const vfs::Denial& denial) {
-  using report::Kind;
-  const auto record = [&](Kind kind, std::string_view detail) {
-    record_denial(task_, kind, denial.error, denial.path, detail);
-  };
-  switch (denial.kind) {
-    case vfs::Denial::Kind::kHidden:
-      return record(Kind::kFileRead, "hidden");
-    case vfs::Denial::Kind::kNotGranted:
-      return record(Kind::kFileRead, "not mounted");
-    case vfs::Denial::Kind::kReadOnly:
-      return record(Kind::kFileWrite, "read-only");
-    case vfs::Denial::Kind::kNoExec:
-      return record(Kind::kFileExec, "noexec");
-    case vfs::Denial::Kind::kDevice:
-      return record(Kind::kFileRead, "device");
-  }
-}
-
 namespace {
 
 // Adds the call that `task` is in.
@@ -62,22 +43,38 @@ void record_here(Task& task, policy::Violation violation) {
   services_of(task).violations.record(&task, std::move(violation));
 }
 
+policy::Violation violation_of(const vfs::Denial& denial) {
+  using report::Kind;
+  switch (denial.kind) {
+    case vfs::Denial::Kind::kHidden:
+      return {.kind = Kind::kFileRead, .detail = "hidden"};
+    case vfs::Denial::Kind::kNotGranted:
+      return {.kind = Kind::kFileRead, .detail = "not mounted"};
+    case vfs::Denial::Kind::kReadOnly:
+      return {.kind = Kind::kFileWrite, .detail = "read-only"};
+    case vfs::Denial::Kind::kNoExec:
+      return {.kind = Kind::kFileExec, .detail = "noexec"};
+    case vfs::Denial::Kind::kDevice:
+      return {.kind = Kind::kFileRead, .detail = "device"};
+    case vfs::Denial::Kind::kConnect:
+      break;
+  }
+  return {.kind = Kind::kNetConnect};
+}
+
 }  // namespace
+
+void FileCaller::denied(const vfs::Denial& denial) {
+  policy::Violation violation = violation_of(denial);
+  violation.error = denial.error;
+  violation.target = denial.target;
+  record_here(task_, std::move(violation));
+}
 
 void report_limit(Task& task, Errno error) {
   policy::LimitWatch* const limits = services_of(task).limits;
   if (limits == nullptr) return;
   if (auto violation = limits->explain(task, error)) record_here(task, std::move(*violation));
-}
-
-void record_denial(Task& task, report::Kind kind, Errno error, std::string_view target,
-                   std::string_view detail) {
-  policy::Violation violation;
-  violation.kind = kind;
-  violation.error = error;
-  violation.target = target;
-  violation.detail = detail;
-  record_here(task, std::move(violation));
 }
 
 Result<vfs::At> at_of(Task& task, DirFd dirfd, std::string_view path) {

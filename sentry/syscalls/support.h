@@ -37,10 +37,6 @@ class FileCaller final : public vfs::DenialSink, public vfs::TerminalOwner {
   vfs::Caller caller_;
 };
 
-// What the profile refused in the system call that `task` is in, for the report.
-void record_denial(Task& task, report::Kind kind, Errno error, std::string_view target,
-                   std::string_view detail = {});
-
 // Reports the limit of the sandbox, if one is to blame, for which the call that `task` is in fails
 // with `error`. For the dispatcher, and for calls that do not return their error.
 void report_limit(Task& task, Errno error);

@@ -27,12 +27,14 @@ struct Denial {
     kReadOnly,    // write to a read-only mount: EROFS
     kNoExec,      // execution from a noexec mount: EACCES
     kDevice,      // a device node on a nodev mount: EACCES
+    kConnect,     // a peer of the network
   } kind;
-  std::string_view path;  // absolute, as far as it could be resolved
+  // A path, absolute as far as it could be resolved; of the network "203.0.113.9:443".
+  std::string_view target;
   Errno error;
 };
 
-// Receives denials; implemented by sentry/policy. Called with no lock held.
+// Receives denials; implemented by sentry/syscalls. Called with no lock held.
 class DenialSink {
  public:
   virtual void denied(const Denial& denial) = 0;

@@ -28,7 +28,7 @@ class FakeClock final : public Clock {
 class Denials final : public DenialSink {
  public:
   void denied(const Denial& denial) override {
-    seen.emplace_back(denial.kind, std::string(denial.path));
+    seen.emplace_back(denial.kind, std::string(denial.target));
   }
   std::vector<std::pair<Denial::Kind, std::string>> seen;
 };
