@@ -42,6 +42,7 @@ void ViolationLog::record(kernel::Task* task, Violation violation) {
   record.error = violation.error;
   record.target = std::move(violation.target);
   record.detail = std::move(violation.detail);
+  record.grant = std::move(violation.grant);
   record.syscall = std::move(violation.syscall);
   record.call = std::move(violation.call);
   record.rule = std::move(violation.rule);

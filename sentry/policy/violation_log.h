@@ -24,6 +24,7 @@ struct Violation {
   Errno error = Errno::kOk;
   std::string target;
   std::string detail;
+  std::string grant;
   std::string syscall;
   std::string call;
   std::string rule;

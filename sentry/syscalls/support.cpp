@@ -49,7 +49,8 @@ policy::Violation violation_of(const vfs::Denial& denial) {
     case vfs::Denial::Kind::kHidden:
       return {.kind = Kind::kFileRead, .detail = "hidden"};
     case vfs::Denial::Kind::kNotGranted:
-      return {.kind = Kind::kFileRead, .detail = "not mounted"};
+      return {.kind = denial.directory.empty() ? Kind::kFileRead : Kind::kFileWrite,
+              .detail = "not mounted"};
     case vfs::Denial::Kind::kReadOnly:
       return {.kind = Kind::kFileWrite, .detail = "read-only"};
     case vfs::Denial::Kind::kNoExec:
@@ -68,6 +69,7 @@ void FileCaller::denied(const vfs::Denial& denial) {
   policy::Violation violation = violation_of(denial);
   violation.error = denial.error;
   violation.target = denial.target;
+  violation.grant = denial.directory;
   record_here(task_, std::move(violation));
 }
 

@@ -32,6 +32,8 @@ struct Denial {
   // A path, absolute as far as it could be resolved; of the network "203.0.113.9:443".
   std::string_view target;
   Errno error;
+  // Of a name that was to be made or removed: the directory that would have to be writable.
+  std::string_view directory = {};
 };
 
 // Receives denials; implemented by sentry/syscalls. Called with no lock held.

@@ -51,7 +51,7 @@ Result<Path> create_name(Caller& caller, const At& at, bool directory, Make make
   if (last.kind != LastName::Kind::kNormal) return Errno::kExist;
   Result<Path> made = create_locked(caller, last, directory, make);
   // Reported once the lock is gone.
-  if (made.error() == Errno::kRoFs) TRY(require_writable(caller, last.directory));
+  if (made.error() == Errno::kRoFs) TRY(require_writable(caller, last));
   return made;
 }
 
@@ -131,7 +131,7 @@ Result<void> link_at(Caller& caller, const At& from, const At& to, int flags) {
         TRY(parent.link(name, *inode));
         return inode;
       });
-  if (made.error() == Errno::kRoFs) TRY(require_writable(caller, last.directory));
+  if (made.error() == Errno::kRoFs) TRY(require_writable(caller, last));
   if (!made.ok()) return made.error();
   return {};
 }
@@ -172,7 +172,7 @@ Result<void> rmdir_locked(Caller& caller, const LastName& last) {
 Result<void> unlink_file(Caller& caller, const At& at) {
   const LastName last = TRY(walk_to_last(caller, at.start, at.path));
   if (last.kind != LastName::Kind::kNormal) return Errno::kIsDir;
-  TRY(require_writable(caller, last.directory));
+  TRY(require_writable(caller, last));
   return unlink_locked(caller, last);
 }
 
@@ -188,7 +188,7 @@ Result<void> remove_directory(Caller& caller, const At& at) {
     case LastName::Kind::kRoot:
       return Errno::kBusy;
   }
-  TRY(require_writable(caller, last.directory));
+  TRY(require_writable(caller, last));
   return rmdir_locked(caller, last);
 }
 

@@ -112,9 +112,8 @@ Result<Ref<FileDescription>> open_unnamed(Caller& caller, const At& at, const Op
   prepare_new_node(TRY(parent->attributes()), *caller.credentials, caller.fs.umask(), node);
   node.linkable = (how.flags & O_EXCL) == 0;
   Ref<Inode> inode = TRY(parent->create_unnamed(node));
-  std::string name = path_of(caller.mounts, caller.fs.root(), directory);
-  if (name != "/") name += '/';
-  name += '#' + std::to_string(TRY(inode->attributes()).ino) + " (deleted)";
+  const std::string number = std::to_string(TRY(inode->attributes()).ino);
+  std::string name = path_in(caller, directory, '#' + number + " (deleted)");
   Path place{directory.mount,
              directory.mount->file_system().dentries().make_root(std::move(name), inode)};
   Ref<FileDescription> file =
@@ -183,7 +182,7 @@ Result<Ref<FileDescription>> open_create(Caller& caller, const At& at, const Ope
     }
     if (last.kind != LastName::Kind::kNormal || last.trailing_slash) return Errno::kIsDir;
     Result<CreateStep> step = create_or_find(caller, last, how);
-    if (step.error() == Errno::kRoFs) static_cast<void>(require_writable(caller, last.directory));
+    if (step.error() == Errno::kRoFs) static_cast<void>(require_writable(caller, last));
     if (!step.ok()) return step.error();
     if (step->created) {
       TRY(claim_for_writing(*step->created));

@@ -152,7 +152,7 @@ Result<void> rename_at(Caller& caller, const At& from, const At& to, uint32_t fl
   if (new_name.kind != LastName::Kind::kNormal) {
     return (flags & RENAME_NOREPLACE) != 0 ? Errno::kExist : Errno::kBusy;
   }
-  TRY(require_writable(caller, old_name.directory));
+  TRY(require_writable(caller, old_name));
   return rename_last(caller, old_name, new_name, flags);
 }
 

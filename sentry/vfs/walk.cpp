@@ -70,6 +70,7 @@ class Walker {
   Result<void> to_root();
   Result<void> up();
   Result<void> down(std::string_view name, bool is_last);
+  void report_missing(const Dentry& negative) const;
   Result<Ref<Dentry>> child(std::string_view name);
   struct Batch {
     std::vector<std::string_view> names;
@@ -88,7 +89,8 @@ class Walker {
   std::string rest_;
   size_t position_ = 0;  // in rest_: just behind the name that is being walked
   int links_ = 0;
-  Chain fresh_;  // what the last batch found below fresh_parent_
+  bool to_last_ = false;  // a name is to be made or removed in the end
+  Chain fresh_;           // what the last batch found below fresh_parent_
   Ref<Dentry> fresh_parent_;
 };
 
@@ -118,6 +120,7 @@ Result<void> Walker::check_search() {
 }
 
 Result<void> Walker::run(LastName* last) {
+  to_last_ = last != nullptr;
   for (;;) {
     const size_t begin = rest_.find_first_not_of('/', position_);
     if (begin == std::string::npos) break;
@@ -193,7 +196,7 @@ Result<void> Walker::down(std::string_view name, bool is_last) {
   Ref<Dentry> dentry = TRY(child(name));
   const Ref<Inode> inode = dentry->inode();
   if (!inode) {
-    report_missing(caller_, at_, *dentry);
+    report_missing(*dentry);
     return Errno::kNoEnt;
   }
   const bool slash = position_ < rest_.size();
@@ -202,6 +205,24 @@ Result<void> Walker::down(std::string_view name, bool is_last) {
     return follow(*inode);
   }
   return enter({at_.mount, std::move(dentry)});
+}
+
+// Reports a name that the profile withholds, when `negative` is one.
+void Walker::report_missing(const Dentry& negative) const {
+  if (caller_.denials == nullptr) return;
+  const bool hidden = negative.withheld();
+  if (!hidden && !at_.mount->has(MountFlags::kReportMissing)) return;
+  const std::string missing = path_in(caller_, at_, negative.name());
+  if (hidden) return caller_.denials->denied({Denial::Kind::kHidden, missing, Errno::kNoEnt});
+  Denial denial{Denial::Kind::kNotGranted, missing, Errno::kNoEnt};
+  // Who wants to make or remove a file further down is told of that file.
+  const std::string whole =
+      missing + rest_.substr(position_, rest_.find_last_not_of('/') + 1 - position_);
+  if (to_last_) {
+    denial.target = whole;
+    denial.directory = missing;
+  }
+  caller_.denials->denied(denial);
 }
 
 Result<void> Walker::follow(Inode& link) {
@@ -303,15 +324,20 @@ Result<Ref<Dentry>> lookup_locked(const Path& directory, std::string_view name) 
   return std::move(chain.front());
 }
 
-void report_missing(Caller& caller, const Path& directory, const Dentry& negative) {
-  if (caller.denials == nullptr) return;
-  const bool hidden = negative.withheld();
-  if (!hidden && !directory.mount->has(MountFlags::kReportMissing)) return;
+std::string path_in(const Caller& caller, const Path& directory, std::string_view name) {
   std::string path = path_of(caller.mounts, caller.fs.root(), directory);
   if (path != "/") path += '/';
-  path += negative.name();
-  caller.denials->denied(
-      {hidden ? Denial::Kind::kHidden : Denial::Kind::kNotGranted, path, Errno::kNoEnt});
+  return path.append(name);
+}
+
+Result<void> require_writable(Caller& caller, const LastName& last) {
+  if (!last.directory.mount->read_only()) return {};
+  if (caller.denials != nullptr) {
+    const std::string directory = path_of(caller.mounts, caller.fs.root(), last.directory);
+    const std::string path = path_in(caller, last.directory, last.name);
+    caller.denials->denied({Denial::Kind::kReadOnly, path, Errno::kRoFs, directory});
+  }
+  return Errno::kRoFs;
 }
 
 std::string path_of(const MountNamespace& mounts, const Path& root, const Path& path,

@@ -40,8 +40,11 @@ struct LastName {
 Result<LastName> walk_to_last(Caller& caller, const Path& start, std::string_view path,
                               const WalkOptions& options = {.follow = Follow::kNo});
 
-// Reports a name that the profile withholds, when `negative` in `directory` is one.
-void report_missing(Caller& caller, const Path& directory, const Dentry& negative);
+// The absolute path of a name in `directory`, whether or not it exists.
+std::string path_in(const Caller& caller, const Path& directory, std::string_view name);
+
+// EROFS when the mount is read-only; reported for the name, which was to be made or removed.
+Result<void> require_writable(Caller& caller, const LastName& last);
 
 // The entry `name` of `directory`, positive or negative, with the directory's mutex held; neither
 // follows symlinks nor crosses mounts. ENAMETOOLONG.

@@ -14,11 +14,11 @@
 namespace boxrun::cli {
 namespace {
 
-// A lookup that the profile withheld, as the Sentry describes it. Creating a file there is an
-// attempt to write whether or not the name is taken, and is not one of these.
+// A lookup that the profile withheld, as the Sentry describes it: of a file, or of the folder that
+// one was to be made or removed in. Creating a file in a folder that is there is an attempt to
+// write whether or not the name is taken (EROFS), and is not one of these.
 bool is_unmounted_lookup(const report::Record& record) {
-  return record.kind == report::Kind::kFileRead && record.error == Errno::kNoEnt &&
-         record.detail == "not mounted";
+  return record.error == Errno::kNoEnt && record.detail == "not mounted";
 }
 
 enum class Step { kAbsent, kDirectory, kUnknown };
@@ -48,7 +48,8 @@ bool is_absent_on_host(const std::string& path) {
 
 void drop_ordinary_misses(std::vector<report::Record>& records) {
   std::erase_if(records, [](const report::Record& record) {
-    return is_unmounted_lookup(record) && is_absent_on_host(record.target);
+    return is_unmounted_lookup(record) &&
+           is_absent_on_host(record.grant.empty() ? record.target : record.grant);
   });
 }
 

@@ -10,7 +10,7 @@ namespace boxrun::report {
 Advice advise(const Record& record, const std::string& home) {
   // Options that come with the network broker: named, because they say what would be needed.
   constexpr const char* kLater = "not in this version";
-  std::string target = record.target;
+  std::string target = record.grant.empty() ? record.target : record.grant;
   if (!home.empty() && home != "/" && target.starts_with(home + "/")) {
     target = "~" + target.substr(home.size());
   }

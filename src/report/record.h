@@ -63,6 +63,7 @@ struct Record {
   Errno error = Errno::kOk;  // of kDenied: what the call returned
   std::string target;   // the guest's path, "ADDRESS:PORT", or the limit ("4G"); syscalls: empty
   std::string detail;   // of a path why ("hidden", "read-only"); of an address the host's name
+  std::string grant;    // of a path: what an option must name instead; empty: the path itself
   std::string syscall;  // "openat"
   std::string call;     // decoded: openat(AT_FDCWD, "/etc/shadow", O_RDONLY)
   Process process;

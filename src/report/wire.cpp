@@ -85,8 +85,8 @@ void encode_record(Encoder& out, const Record& record) {
   out.choice(record.severity);
   out.choice(record.verdict);
   out.choice(record.error);
-  for (const std::string* text :
-       {&record.target, &record.detail, &record.syscall, &record.call, &record.rule}) {
+  for (const std::string* text : {&record.target, &record.detail, &record.grant, &record.syscall,
+                                  &record.call, &record.rule}) {
     out.text(*text, kMaxText);
   }
   encode_process(out, record.process);
@@ -105,8 +105,8 @@ Result<Record> decode_record(Decoder& in) {
   const auto error = TRY(in.number<int16_t>());
   if (error < 0 || error >= 512) return Errno::kBadMsg;
   record.error = static_cast<Errno>(error);
-  for (std::string* text :
-       {&record.target, &record.detail, &record.syscall, &record.call, &record.rule}) {
+  for (std::string* text : {&record.target, &record.detail, &record.grant, &record.syscall,
+                            &record.call, &record.rule}) {
     *text = TRY(in.text(kMaxText));
   }
   record.process = TRY(decode_process(in));
@@ -173,7 +173,7 @@ Result<void> decode_body(Type type, Decoder& in, Message& out) {
 }  // namespace
 
 std::vector<std::byte> encode(const Message& message) {
-  static_assert(5 * (kMaxText + 2) + (kMaxChain + 1) * (kMaxCommand + 6) + 64 <= kMaxPacket);
+  static_assert(6 * (kMaxText + 2) + (kMaxChain + 1) * (kMaxCommand + 6) + 64 <= kMaxPacket);
   Encoder out;
   std::visit(EncodeMessage{out}, message);
   return out.take();

@@ -68,17 +68,32 @@ class Files(Reports):
         self.assertEqual([process["command"] for process in record["chain"]][0], "sh")
         self.assertNotIn("PASSWORD", done.output)
 
+    # The record has the path of the file, the option the folder that would have to be writable.
     def test_a_write_to_what_is_read_only(self):
-        # What would have to be writable is the folder; the call has the whole path.
-        record = self.the_one(Done("sh", "-c", "echo x > /usr/boxrun-test"), "file.write")
-        self.check(record, syscall="openat", errno="EROFS", target="/usr", detail="read-only", allow="--rw /usr", command="sh")
-        self.assertIn('"/usr/boxrun-test"', record["call"])
+        for command, syscall, target, folder in (
+            ("echo x > /usr/boxrun-test", "openat", "/usr/boxrun-test", "/usr"),
+            ("mkdir /usr/share/boxrun-test", "mkdir", "/usr/share/boxrun-test", "/usr/share"),
+            ("ln -s x /usr/share/../boxrun-test", "symlinkat", "/usr/boxrun-test", "/usr"),
+            ("rm -f /etc/hostname", "unlinkat", "/etc/hostname", "/etc"),
+            ("rmdir /usr/share", "rmdir", "/usr/share", "/usr"),
+            ("python3 -c 'import os; os.rename(\"/etc/hostname\", \"/etc/host\")'", "rename", "/etc/hostname", "/etc"),
+        ):
+            with self.subTest(command=command):
+                record = self.the_one(Done("sh", "-c", command + "; :"), "file.write")
+                self.check(record, syscall=syscall, errno="EROFS", target=target, detail="read-only", allow=f"--rw {folder}")
+
+    def test_a_change_of_a_read_only_file(self):
+        record = self.the_one(Done("sh", "-c", "echo x >> /etc/hostname", cwd="/usr"), "file.write")
+        self.check(record, syscall="openat", errno="EROFS", target="/etc/hostname", allow="--rw /etc/hostname", command="sh")
 
     def test_a_write_to_what_is_not_mounted(self):
         done = Done("mkdir", "/boxrun-test", cwd="/usr")
-        record = self.the_one(done, "file.write")
-        self.check(record, syscall="mkdir", errno="EROFS", target="/", command="mkdir")
-        self.assertIn('"/boxrun-test"', record["call"])
+        self.check(self.the_one(done, "file.write"), syscall="mkdir", errno="EROFS", target="/boxrun-test", command="mkdir", allow="--rw /")
+        done = Done("sh", "-c", "echo x > /boot/grub/boxrun-test; :", cwd="/usr")
+        self.check(self.the_one(done, "file.write"), syscall="openat", errno="ENOENT", target="/boot/grub/boxrun-test",
+                   detail="not mounted", allow="--rw /boot", command="sh")
+        self.assertEqual(done.of_kind("file.read"), [])
+        self.assertEqual(Done("sh", "-c", "echo x > /no-such-folder/x; :", cwd="/usr").violations, [])
 
     def test_a_read_of_what_is_not_mounted(self):
         record = self.the_one(Done("ls", "/boot", cwd="/usr"), "file.read")

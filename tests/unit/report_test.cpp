@@ -258,6 +258,9 @@ TEST_CASE("every kind of violation says what would allow it, or that nothing wou
             .find("  LOW   syscall.unimplemented  bpf(0x0, 0x0, 0x0)   -> ENOSYS   "
                   "python3[2]\n        no option allows it: this version does "
                   "not implement the call\n") != std::string::npos);
+  Record created = record(Kind::kFileWrite, "/home/u/a b/new", "read-only", "openat", Errno::kRoFs);
+  created.grant = "/home/u/a b";
+  CHECK(advise(created, "/home/u").option == "--rw ~/'a b'");
   CHECK(advise(record(Kind::kNetConnect, "[2001:db8::1]:80", "", "connect", Errno::kNetUnreach), "")
             .option == "--net allow --allow-host '[2001:db8::1]:80'");
 }
@@ -277,6 +280,7 @@ TEST_CASE("messages survive the wire") {
   Record r = example().records[1];
   r.chain = {{4, "make"}, {2, "sh"}};
   r.count = 99;
+  r.grant = "/home/u";
   const Message messages[] = {Sighting{7, r}, CountUpdate{7, 100}, Unrecorded{3},
                               Change{Change::Op::kModified, "/a/b"}};
   for (const Message& message : messages) {
@@ -288,7 +292,7 @@ TEST_CASE("messages survive the wire") {
 
 TEST_CASE("the sender cuts what is too long") {
   Record r;
-  for (std::string* text : {&r.target, &r.detail, &r.syscall, &r.call, &r.rule}) {
+  for (std::string* text : {&r.target, &r.detail, &r.grant, &r.syscall, &r.call, &r.rule}) {
     *text = std::string(100'000, 'x');
   }
   r.process.command = std::string(1000, 'c');

@@ -29,8 +29,10 @@ class Denials final : public DenialSink {
  public:
   void denied(const Denial& denial) override {
     seen.emplace_back(denial.kind, std::string(denial.target));
+    directories.emplace_back(denial.directory);
   }
   std::vector<std::pair<Denial::Kind, std::string>> seen;
+  std::vector<std::string> directories;  // Denial::directory of each
 };
 
 class NoSpecialFiles final : public SpecialFiles {

@@ -129,8 +129,14 @@ TEST_CASE("walk: what the profile withholds is reported") {
   CHECK(t.mkdir("/m/new") == Errno::kRoFs);
   REQUIRE(t.denials.seen.size() == 2);
   CHECK(t.denials.seen[1].first == Denial::Kind::kReadOnly);
+  CHECK(t.denials.seen[1].second == "/m/new");
   CHECK(t.place("/nothing").error() == Errno::kNoEnt);
   CHECK(t.denials.seen.size() == 2);
+  CHECK(t.mkdir("/m/secret/a//b/") == Errno::kNoEnt);
+  REQUIRE(t.denials.seen.size() == 3);
+  CHECK(t.denials.seen[2].first == Denial::Kind::kNotGranted);
+  CHECK(t.denials.seen[2].second == "/m/secret/a//b");
+  CHECK(t.denials.directories == std::vector<std::string>{"", "/m", "/m/secret"});
 }
 
 TEST_CASE("path_of: chroot, removed directories") {
