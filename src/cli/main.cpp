@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <exception>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -62,33 +63,51 @@ std::vector<std::string> profile_folders(const Caller& caller) {
   return folders;
 }
 
-int run(std::span<char* const> arguments) {
+// What the words ask for: a run, or nothing more to do but exit with `status`, after what was wrong
+// (or the help that was wanted) has been said.
+struct Asked {
+  std::optional<RunSpec> run;
+  std::string home;
+  int status = kOwnFailure;
+};
+
+Asked nothing_but(int status) { return {std::nullopt, "", status}; }
+
+Asked read_request(std::span<char* const> arguments) {
   const Expected<CommandLine> line = parse_command_line(arguments);
-  if (!line.ok()) return usage_error(line.error().message);
+  if (!line.ok()) return nothing_but(usage_error(line.error().message));
   const Expected<Caller> caller = this_caller();
-  if (!caller.ok()) return fail(kOwnFailure, caller.error().message);
+  if (!caller.ok()) return nothing_but(fail(kOwnFailure, caller.error().message));
 
   std::vector<profile::Located> names = named_profiles(*line);
   if (names.empty()) names.push_back({"default", ""});
   profile::Loaded loaded = profile::load_profiles(names, profile_folders(*caller));
   for (const Error& error : loaded.errors) fail(kOwnFailure, error.text());
-  if (!loaded.errors.empty()) return kOwnFailure;
+  if (!loaded.errors.empty()) return nothing_but(kOwnFailure);
 
   Request request;
   request.profile = std::move(loaded.profile);
   const Expected<bool> applied = apply_options(*line, request);
-  if (!applied.ok()) return usage_error(applied.error().message);
-  if (request.help) return print(help_text());
-  if (line->words.empty()) return usage_error("no COMMAND was given");
+  if (!applied.ok()) return nothing_but(usage_error(applied.error().message));
+  if (request.help) return nothing_but(print(help_text()));
+  if (line->words.empty()) return nothing_but(usage_error("no COMMAND was given"));
   request.command = line->words;
 
   int status = kOwnFailure;
-  const Expected<RunSpec> spec = resolve(request, *caller, status);
-  if (!spec.ok()) return fail(status, spec.error().message);
-  if (request.dry_run) return print(describe(*spec));
+  Expected<RunSpec> spec = resolve(request, *caller, status);
+  if (!spec.ok()) return nothing_but(fail(status, spec.error().message));
+  if (request.dry_run) return nothing_but(print(describe(*spec)));
+  return {std::move(*spec), std::string(caller->variable("HOME"))};
+}
+
+int run(std::span<char* const> arguments) {
+  const Asked asked = read_request(arguments);
+  if (!asked.run) {
+    if (asked.status != 0) write_exit_event(status_fd_of(arguments), "boxrun", asked.status);
+    return asked.status;
+  }
   const KernelEntry kernel{sentry::check_syscall_rules, sentry::run};
-  return run_and_report(*spec, kernel, host::occupy_standard_streams(),
-                        std::string(caller->variable("HOME")));
+  return run_and_report(*asked.run, kernel, host::occupy_standard_streams(), asked.home);
 }
 
 struct Command {

@@ -98,11 +98,8 @@ Expected<bool> take_short(std::string_view text, Words& words, CommandLine& line
   return true;
 }
 
-}  // namespace
-
-Expected<CommandLine> parse_command_line(std::span<char* const> arguments) {
-  CommandLine line;
-  Words words(arguments);
+// What could be read before an error is in `line`.
+Expected<bool> read_options(Words& words, CommandLine& line) {
   while (!words.empty()) {
     const std::string_view word = words.front();
     if (word.size() < 2 || word[0] != '-') break;
@@ -110,10 +107,33 @@ Expected<CommandLine> parse_command_line(std::span<char* const> arguments) {
     if (word == "--") break;
     const Expected<bool> taken = word[1] == '-' ? take_long(word.substr(2), words, line)
                                                 : take_short(word.substr(1), words, line);
-    if (!taken.ok()) return taken.error();
+    if (!taken.ok()) return taken;
   }
+  return true;
+}
+
+}  // namespace
+
+Expected<CommandLine> parse_command_line(std::span<char* const> arguments) {
+  CommandLine line;
+  Words words(arguments);
+  const Expected<bool> read = read_options(words, line);
+  if (!read.ok()) return read.error();
   while (!words.empty()) line.words.emplace_back(words.take());
   return line;
+}
+
+int status_fd_of(std::span<char* const> arguments) {
+  CommandLine line;
+  Words words(arguments);
+  static_cast<void>(read_options(words, line));
+  Request request;
+  for (const Given& given : line.options) {
+    if (given.option->name == "status-fd") {
+      static_cast<void>(given.option->apply(given.value, request));
+    }
+  }
+  return request.status_fd;
 }
 
 std::vector<profile::Located> named_profiles(const CommandLine& line) {

@@ -49,6 +49,9 @@ struct CommandLine {
 // Reads options up to the first other word. Errors are for the user, ready to print.
 profile::Expected<CommandLine> parse_command_line(std::span<char* const> arguments);
 
+// The descriptor of --status-fd, also where a later word cannot be read; -1: none.
+int status_fd_of(std::span<char* const> arguments);
+
 // The values of every --profile, in order.
 std::vector<profile::Located> named_profiles(const CommandLine& line);
 

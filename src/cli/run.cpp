@@ -102,18 +102,20 @@ const char* source_of(const report::Summary& summary, int status) {
   return "boxrun";
 }
 
-void write_status(int fd, const report::Summary& summary, const char* source, int status) {
-  if (fd < 0) return;
-  std::string line = fmt::format(R"({{"event":"exit","source":"{}","code":{})", source, status);
-  if (summary.end == report::End::kSignaled) {
-    const char* name = ::sigabbrev_np(summary.code);
-    line += name != nullptr ? fmt::format(R"(,"signal":"SIG{}")", name)
-                            : fmt::format(R"(,"signal":"{}")", summary.code);
-  }
-  write_line(fd, line + "}\n");
+std::string signal_member(const report::Summary& summary) {
+  if (summary.end != report::End::kSignaled) return "";
+  const char* name = ::sigabbrev_np(summary.code);
+  return name != nullptr ? fmt::format(R"(,"signal":"SIG{}")", name)
+                         : fmt::format(R"(,"signal":"{}")", summary.code);
 }
 
 }  // namespace
+
+void write_exit_event(int fd, std::string_view source, int status, std::string_view more) {
+  if (fd < 0) return;
+  write_line(fd, fmt::format("{{\"event\":\"exit\",\"source\":\"{}\",\"code\":{}{}}}\n", source,
+                             status, more));
+}
 
 int run_and_report(const RunSpec& spec, const KernelEntry& kernel,
                    const std::array<bool, 3>& streams, const std::string& home) {
@@ -121,6 +123,7 @@ int run_and_report(const RunSpec& spec, const KernelEntry& kernel,
   const Result<report::Writer> writer = report::Writer::open(spec.report, problem);
   if (!writer) {
     complain(problem);
+    write_exit_event(spec.status_fd, "boxrun", kOwnFailure);
     return kOwnFailure;
   }
   const auto now = std::chrono::system_clock::now().time_since_epoch();
@@ -141,7 +144,7 @@ int run_and_report(const RunSpec& spec, const KernelEntry& kernel,
       source = "boxrun";
     }
   }
-  write_status(spec.status_fd, summary, source, status);
+  write_exit_event(spec.status_fd, source, status, signal_member(summary));
   return status;
 }
 

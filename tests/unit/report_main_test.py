@@ -248,6 +248,30 @@ class Status(Reports):
         self.assertEqual(self.event("--fail-on", "medium", "cat", "/etc/shadow"), ("target", 1, 1))
         self.assertEqual(self.event("--fail-on", "high", "sh", "-c", "! cat /etc/shadow"), ("target", 0, 0))
 
+    def test_a_start_that_fails(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".toml") as profile:
+            profile.write("schema = 2\n")
+            profile.flush()
+            for words, status in (
+                (["/no/such/command"], 127),
+                (["/etc/passwd"], 126),
+                (["--ro", "/no/such:/x", "true"], 125),
+                (["--report", "json=/no/such/report", "true"], 125),
+                (["--deny-syscall", "no_such_call", "true"], 125),
+                (["-p", profile.name, "true"], 125),
+                (["--memory", "much", "true"], 125),
+                (["--memroy", "1G", "true"], 125),
+                ([], 125),
+            ):
+                with self.subTest(words=words):
+                    read_end, write_end = os.pipe()
+                    command = [BOXRUN, "--status-fd", str(write_end), *words]
+                    done = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=BOUND, pass_fds=[write_end])
+                    os.close(write_end)
+                    with os.fdopen(read_end) as pipe:
+                        self.assertEqual(pipe.read(), f'{{"event":"exit","source":"boxrun","code":{status}}}\n')
+                    self.assertEqual(done.returncode, status)
+
     def test_a_command_that_the_loader_refuses(self):
         with tempfile.TemporaryDirectory() as folder:
             os.chmod(folder, 0o755)
