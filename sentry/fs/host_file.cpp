@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "sentry/fs/host_terminal.h"
+#include "sentry/fs/pipe.h"
 #include "sentry/vfs/access.h"
 #include "src/base/file_status.h"
 
@@ -123,6 +124,10 @@ class HostFile final : public vfs::FileDescription {
     return host_ioctl(handle_->fd.get(), terminal_.get(), command, arg, memory, caller);
   }
 
+  Result<void> cut_partial(IoBuffers& from) const override {
+    if (handle_->type == vfs::FileType::kFifo) return cut_to_pages(from);
+    return handle_->type == vfs::FileType::kSocket ? Result<void>(Errno::kFault) : Result<void>();
+  }
   Result<void> sync(bool data_only) override {
     const int fd = handle_->fd.get();
     TRY(host_result(data_only ? ::fdatasync(fd) : ::fsync(fd)));

@@ -31,6 +31,8 @@ class PipeEnd final : public vfs::FileDescription {
   Result<uint64_t> ioctl(uint32_t command, uint64_t arg, mm::MemoryManager& memory,
                          vfs::IoctlCaller& caller) override;
 
+  Result<void> cut_partial(IoBuffers& from) const override { return cut_to_pages(from); }
+
   Pipe& pipe() { return *pipe_; }
 
  private:
@@ -85,6 +87,11 @@ Result<Ref<vfs::FileDescription>> open_fifo(const PipeSystem& system, vfs::Inode
 Pipe* pipe_of(vfs::FileDescription& file) {
   auto* end = dynamic_cast<PipeEnd*>(&file);
   return end != nullptr ? &end->pipe() : nullptr;
+}
+
+Result<void> cut_to_pages(IoBuffers& from) {
+  from.truncate(page_down(from.remaining()));
+  return from.empty() ? Result<void>(Errno::kFault) : Result<void>();
 }
 
 Result<size_t> pipe_capacity(vfs::FileDescription& file) {

@@ -34,6 +34,10 @@ class Pipe;  // pipe_buffer.h
 // What the ends of one pipe share; null for other files. Lives as long as the file.
 Pipe* pipe_of(vfs::FileDescription& file);
 
+// FileDescription::cut_partial of a pipe, which takes whole pages and forgets the one that could
+// not be filled (fs/pipe.c: pipe_write).
+Result<void> cut_to_pages(IoBuffers& from);
+
 // F_GETPIPE_SZ and F_SETPIPE_SZ (fcntl(2)): EBADF for other files.
 Result<size_t> pipe_capacity(vfs::FileDescription& file);
 // Rounded up to a power of two pages; returns what it became. EBUSY when more than that is in the

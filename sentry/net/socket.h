@@ -100,6 +100,8 @@ class Socket : public vfs::FileDescription {
   Result<std::vector<std::byte>> option(int level, int option, size_t room);
 
   Result<void> sync(bool) override { return Errno::kInval; }
+  // A message is sent whole or not at all.
+  Result<void> cut_partial(IoBuffers&) const override { return Errno::kFault; }
 
  protected:
   struct Kind {

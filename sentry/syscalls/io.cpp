@@ -24,16 +24,10 @@ Result<mm::Pinned> pin(Task& task, uint64_t addr, uint64_t size, Access access) 
   return task.mm().pin(addr, std::min(size, kMaxTransfer), access);
 }
 
-// What is written when only the beginning of a buffer can be read. Files take it; a pipe takes
-// whole pages and forgets the one that could not be filled (fs/pipe.c: pipe_write), a socket
-// nothing. EFAULT when nothing is left.
-Result<IoBuffers> readable_part(FileDescription& file, const mm::Pinned& pinned) {
+// What is written when perhaps only the beginning of a buffer can be read.
+Result<IoBuffers> readable_part(const FileDescription& file, const mm::Pinned& pinned) {
   IoBuffers from = pinned.buffers();
-  if (pinned.complete()) return from;
-  if (file.inode().type() == vfs::FileType::kSocket) return Errno::kFault;
-  if (file.inode().type() != vfs::FileType::kFifo) return from;
-  from.truncate(page_down(pinned.size()));
-  if (from.empty()) return Errno::kFault;
+  if (!pinned.complete()) TRY(file.cut_partial(from));
   return from;
 }
 

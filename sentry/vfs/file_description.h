@@ -94,6 +94,9 @@ class FileDescription : public RefCounted {
   // that may block goes on with the rest.
   Result<size_t> read(IoBuffers& to) EXCLUDES(offset_mutex_);
   Result<size_t> write(IoBuffers& from, WriteOptions options) EXCLUDES(offset_mutex_);
+  // Before a write from a buffer of which only the beginning, `from`, can be read: leaves what the
+  // file takes of it, by default all. EFAULT when it takes none.
+  virtual Result<void> cut_partial(IoBuffers&) const { return {}; }
   // Elsewhere; ESPIPE for streams, EINVAL for a negative offset.
   Result<size_t> pread(IoBuffers& to, int64_t offset);
   Result<size_t> pwrite(IoBuffers& from, int64_t offset, WriteOptions options);
