@@ -6,7 +6,7 @@
 
 #include "sentry/fs/dev_fs.h"
 #include "sentry/fs/sys_fs.h"
-#include "sentry/kernel/proc_node.h"
+#include "sentry/kernel/scheduling.h"
 #include "sentry/vfs/operations.h"
 
 namespace boxrun::sentry {

@@ -4,7 +4,7 @@
 
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/posix_timers.h"
-#include "sentry/kernel/proc_node.h"
+#include "sentry/kernel/scheduling.h"
 
 namespace boxrun::sentry {
 

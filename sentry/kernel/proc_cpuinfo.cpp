@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "sentry/kernel/proc_node.h"
+#include "sentry/kernel/scheduling.h"
 
 namespace boxrun::kernel {
 namespace {

@@ -88,8 +88,6 @@ Result<std::string> proc_mountinfo(const ProcSubject& subject);
 // --- of the system (proc_cpuinfo.cpp)
 Result<std::string> proc_cpuinfo(const ProcSubject& subject);
 
-// The CPUs that the sandbox may use, ascending.
-std::vector<unsigned> sandbox_cpus();
 // As "0-3,8" of cpuset(7), "List format".
 std::string cpu_list(std::span<const unsigned> cpus);
 

@@ -9,6 +9,7 @@
 #include "sentry/kernel/job_control.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/proc_node.h"
+#include "sentry/kernel/scheduling.h"
 #include "sentry/kernel/thread_group.h"
 
 namespace boxrun::kernel {

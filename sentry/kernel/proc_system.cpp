@@ -2,7 +2,6 @@
 // that nobody keeps are zero.
 #include <fmt/format.h>
 #include <linux/capability.h>
-#include <sched.h>
 #include <sys/random.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -12,6 +11,7 @@
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/proc_fs.h"
 #include "sentry/kernel/proc_node.h"
+#include "sentry/kernel/scheduling.h"
 #include "sentry/kernel/thread_group.h"
 
 namespace boxrun::kernel {
@@ -224,18 +224,6 @@ std::span<const ProcNode> sysctl_nodes() {
 }
 
 }  // namespace
-
-std::vector<unsigned> sandbox_cpus() {
-  // Of the Sentry's first thread, as sched_getaffinity(2) answers the guest.
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (::sched_getaffinity(::getpid(), sizeof set, &set) != 0) CPU_SET(0, &set);
-  std::vector<unsigned> cpus;
-  for (unsigned cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-    if (CPU_ISSET(cpu, &set)) cpus.push_back(cpu);
-  }
-  return cpus;
-}
 
 std::string cpu_list(std::span<const unsigned> cpus) {
   std::string out;

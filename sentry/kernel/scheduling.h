@@ -3,6 +3,7 @@
 #include <sched.h>
 
 #include <cstdint>
+#include <vector>
 
 namespace boxrun::kernel {
 
@@ -22,5 +23,9 @@ struct Scheduling {
     return child;
   }
 };
+
+// The CPUs that the sandbox may use, ascending; never empty. Those of the Sentry's first thread:
+// task threads are moved beside their stubs.
+std::vector<unsigned> sandbox_cpus();
 
 }  // namespace boxrun::kernel

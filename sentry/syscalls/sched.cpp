@@ -2,8 +2,10 @@
 // (kernel::Scheduling).
 #include <sched.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
+#include <vector>
+
+#include "sentry/kernel/scheduling.h"
 #include "sentry/kernel/thread_group.h"
 #include "sentry/syscalls/process.h"
 #include "sentry/syscalls/support.h"
@@ -39,22 +41,11 @@ Result<void> may_change_policy(Task& task, Task& target, const kernel::Schedulin
   return {};
 }
 
-// CPUs that the sandbox may use. Asked of the Sentry's first thread: task threads are moved beside
-// their stubs. Not sysconf, which opens files.
-cpu_set_t sandbox_cpus() {
+cpu_set_t set_of(const std::vector<unsigned>& cpus) {
   cpu_set_t set;
   CPU_ZERO(&set);
-  if (::sched_getaffinity(::getpid(), sizeof set, &set) != 0) CPU_SET(0, &set);
+  for (const unsigned cpu : cpus) CPU_SET(cpu, &set);
   return set;
-}
-
-// Bytes of a mask that covers every CPU of the sandbox, in whole words as Linux counts them.
-size_t mask_bytes(const cpu_set_t& set) {
-  size_t last = 0;
-  for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-    if (CPU_ISSET(cpu, &set)) last = cpu;
-  }
-  return (last / 64 + 1) * 8;
 }
 
 // Whose I/O priority is meant: of a process group or a user, the caller's stands for all.
@@ -138,8 +129,9 @@ Result<uint64_t> sys_sched_rr_get_interval(Task& task, Pid pid, UserOut<timespec
 Result<uint64_t> sys_sched_getaffinity(Task& task, Pid pid, Unsigned size, UserOut<Bytes> mask) {
   const auto scheduling = TRY(find_task(task, pid.value))->scheduling();
   // A multiple of 8 that covers every possible CPU; more than that is not written.
-  cpu_set_t set = sandbox_cpus();
-  const size_t bytes = mask_bytes(set);
+  const std::vector<unsigned> cpus = kernel::sandbox_cpus();
+  const size_t bytes = (cpus.back() / 64 + 1) * 8;
+  cpu_set_t set = set_of(cpus);
   if (size.value % 8 != 0 || size.value < bytes) return Errno::kInval;
   if (scheduling.has_affinity) CPU_AND(&set, &set, &scheduling.affinity);
   TRY(task.mm().copy_out(mask.addr, as_bytes_of(&set, bytes)));
@@ -151,7 +143,7 @@ Result<uint64_t> sys_sched_setaffinity(Task& task, Pid pid, Unsigned size, UserI
   TRY(task.mm().copy_in(mask.addr, std::span(reinterpret_cast<std::byte*>(&wanted), bytes)));
   const Ref<Task> target = TRY(find_task(task, pid.value));
   if (!owns(task, *target) && !may_raise_priority(task)) return Errno::kPerm;
-  const cpu_set_t allowed = sandbox_cpus();
+  const cpu_set_t allowed = set_of(kernel::sandbox_cpus());
   kernel::Scheduling scheduling = target->scheduling();
   CPU_AND(&scheduling.affinity, &wanted, &allowed);
   if (CPU_COUNT(&scheduling.affinity) == 0) return Errno::kInval;
