@@ -245,19 +245,33 @@ CASE(an_entry_added_while_another_thread_waits) {
   CHECK_EQ(reinterpret_cast<uintptr_t>(result), EPOLLIN);
 }
 
-CASE(pwait_swaps_the_mask) {
+namespace {
+
+// SIGUSR1 with a handler, blocked and pending; `none` lets it through.
+struct BlockedSignal {
   static volatile sig_atomic_t caught;
-  signal(SIGUSR1, [](int) { caught = caught + 1; });
-  sigset_t usr1, none;
-  sigemptyset(&none);
-  sigemptyset(&usr1);
-  sigaddset(&usr1, SIGUSR1);
-  sigprocmask(SIG_BLOCK, &usr1, nullptr);
-  raise(SIGUSR1);
+  sigset_t none;
+
+  BlockedSignal() {
+    ::signal(SIGUSR1, [](int) { caught = caught + 1; });
+    sigset_t usr1;
+    sigemptyset(&none);
+    sigemptyset(&usr1);
+    sigaddset(&usr1, SIGUSR1);
+    sigprocmask(SIG_BLOCK, &usr1, nullptr);
+    raise(SIGUSR1);
+  }
+};
+volatile sig_atomic_t BlockedSignal::caught = 0;
+
+}  // namespace
+
+CASE(pwait_swaps_the_mask) {
+  BlockedSignal signal;
   int epoll = make_epoll();
   epoll_event event;
-  CHECK_ERRNO(epoll_pwait(epoll, &event, 1, 1000, &none), EINTR);
-  CHECK_EQ(caught, 1);
+  CHECK_ERRNO(epoll_pwait(epoll, &event, 1, 1000, &signal.none), EINTR);
+  CHECK_EQ(signal.caught, 1);
 }
 
 CASE(pwait2_counts_in_nanoseconds) {
@@ -289,22 +303,15 @@ CASE(pwait2_counts_in_nanoseconds) {
 }
 
 CASE(pwait2_swaps_the_mask) {
-  static volatile sig_atomic_t caught;
-  signal(SIGUSR1, [](int) { caught = caught + 1; });
-  sigset_t usr1, none;
-  sigemptyset(&none);
-  sigemptyset(&usr1);
-  sigaddset(&usr1, SIGUSR1);
-  sigprocmask(SIG_BLOCK, &usr1, nullptr);
-  raise(SIGUSR1);
+  BlockedSignal signal;
   int epoll = make_epoll();
   epoll_event event;
   timespec second = {1, 0};
-  int count = epoll_pwait2(epoll, &event, 1, &second, &none);
+  int count = epoll_pwait2(epoll, &event, 1, &second, &signal.none);
   if (count == -1 && errno == ENOSYS) guest::skip("epoll_pwait2 came with Linux 5.11");
   CHECK_ERRNO(count, EINTR);
-  CHECK_EQ(caught, 1);
-  CHECK_ERRNO(syscall(SYS_epoll_pwait2, epoll, &event, 1, &second, &none, 4), EINVAL);
+  CHECK_EQ(signal.caught, 1);
+  CHECK_ERRNO(syscall(SYS_epoll_pwait2, epoll, &event, 1, &second, &signal.none, 4), EINVAL);
 }
 
 CASE(both_directions_of_one_descriptor) {

@@ -3,8 +3,11 @@
 #include <sys/file.h>
 
 #include "tests/guest/guest_test.h"
+#include "tests/guest/turn.h"
 
 namespace {
+
+using guest::Turn;
 
 struct flock record(short type, off_t start, off_t length) {
   struct flock lock = {};
@@ -25,17 +28,6 @@ int open_file() {
   REQUIRE(fd >= 0);
   return fd;
 }
-
-// A pair of one-byte signals between a case and its child.
-struct Turn {
-  int ends[2];
-  Turn() { REQUIRE(pipe(ends) == 0); }
-  void give() const { REQUIRE(write(ends[1], "x", 1) == 1); }
-  void take() const {
-    char byte;
-    REQUIRE(read(ends[0], &byte, 1) == 1);
-  }
-};
 
 }  // namespace
 

@@ -11,10 +11,13 @@
 
 #include "tests/guest/guest_test.h"
 #include "tests/guest/memory_probe.h"
+#include "tests/guest/turn.h"
 
 using guest::kPage;
 
 namespace {
+
+using guest::Turn;
 
 char* map_file(int fd, size_t pages, int flags, int prot = PROT_READ | PROT_WRITE,
                off_t offset = 0) {
@@ -35,16 +38,6 @@ int make_file(const std::string& content) {
   REQUIRE(fd >= 0);
   return fd;
 }
-
-struct Turn {
-  int ends[2];
-  Turn() { REQUIRE(pipe(ends) == 0); }
-  void give() const { REQUIRE(write(ends[1], "x", 1) == 1); }
-  void take() const {
-    char byte;
-    REQUIRE(read(ends[0], &byte, 1) == 1);
-  }
-};
 
 }  // namespace
 

@@ -8,12 +8,15 @@
 #include <sys/wait.h>
 
 #include "tests/guest/guest_test.h"
+#include "tests/guest/turn.h"
 
 #ifndef P_PIDFD
 #define P_PIDFD 3
 #endif
 
 namespace {
+
+using guest::Turn;
 
 constexpr long kPidfdSendSignal = 424, kPidfdOpen = 434, kPidfdGetfd = 438;
 
@@ -39,16 +42,6 @@ int pidfd_open(pid_t pid, unsigned flags = 0) {
 void require_clone3() {
   if (syscall(SYS_clone3, nullptr, 0) == -1 && errno == ENOSYS) guest::skip("no clone3");
 }
-
-struct Turn {
-  int ends[2];
-  Turn() { REQUIRE(pipe(ends) == 0); }
-  void give() const { REQUIRE(write(ends[1], "x", 1) == 1); }
-  void take() const {
-    char byte;
-    REQUIRE(read(ends[0], &byte, 1) == 1);
-  }
-};
 
 }  // namespace
 

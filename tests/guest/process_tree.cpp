@@ -6,18 +6,11 @@
 #include <sys/wait.h>
 
 #include "tests/guest/guest_test.h"
+#include "tests/guest/turn.h"
 
 namespace {
 
-struct Turn {
-  int ends[2];
-  Turn() { REQUIRE(pipe(ends) == 0); }
-  void give() const { REQUIRE(write(ends[1], "x", 1) == 1); }
-  void take() const {
-    char byte;
-    REQUIRE(read(ends[0], &byte, 1) == 1);
-  }
-};
+using guest::Turn;
 
 pid_t child_that_pauses() {
   pid_t pid = fork();

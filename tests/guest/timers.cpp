@@ -36,6 +36,15 @@ void burn_cpu(int64_t nanoseconds) {
   }
 }
 
+timer_t signal_timer(clockid_t clock) {
+  sigevent event = {};
+  event.sigev_notify = SIGEV_SIGNAL;
+  event.sigev_signo = SIGUSR1;
+  timer_t timer;
+  REQUIRE(timer_create(clock, &event, &timer) == 0);
+  return timer;
+}
+
 }  // namespace
 
 CASE(real_interval_timer) {
@@ -125,11 +134,7 @@ CASE(posix_timer_overrun) {
   sigemptyset(&usr1);
   sigaddset(&usr1, SIGUSR1);
   sigprocmask(SIG_BLOCK, &usr1, nullptr);
-  sigevent event = {};
-  event.sigev_notify = SIGEV_SIGNAL;
-  event.sigev_signo = SIGUSR1;
-  timer_t timer;
-  REQUIRE(timer_create(CLOCK_MONOTONIC, &event, &timer) == 0);
+  timer_t timer = signal_timer(CLOCK_MONOTONIC);
   itimerspec spec = {{0, 2000000}, {0, 2000000}};
   CHECK_OK(timer_settime(timer, 0, &spec, nullptr));
   guest::sleep_ms(25);
@@ -212,11 +217,7 @@ CASE(cpu_clock_timers) {
 
 CASE(cpu_clock_timers_stand_still_while_nothing_runs) {
   handle(SIGUSR1);
-  sigevent event = {};
-  event.sigev_notify = SIGEV_SIGNAL;
-  event.sigev_signo = SIGUSR1;
-  timer_t timer;
-  REQUIRE(timer_create(CLOCK_PROCESS_CPUTIME_ID, &event, &timer) == 0);
+  timer_t timer = signal_timer(CLOCK_PROCESS_CPUTIME_ID);
   itimerspec spec = {{0, 0}, {5, 0}};
   CHECK_OK(timer_settime(timer, 0, &spec, nullptr));
   guest::sleep_ms(30);

@@ -1,76 +1,14 @@
-// AF_UNIX sockets as programs of one machine use them: stream, datagram, sequenced packets, names,
-// credentials.
+// AF_UNIX sockets as programs of one machine use them: stream, datagram, sequenced packets, names.
 #include <fcntl.h>
 #include <poll.h>
-#include <stddef.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 
 #include "tests/guest/guest_test.h"
+#include "tests/guest/unix_socket.h"
 
-namespace {
-
-struct Address {
-  sockaddr_un name = {};
-  socklen_t length = 0;
-
-  explicit Address(const std::string& path) {
-    name.sun_family = AF_UNIX;
-    memcpy(name.sun_path, path.data(), path.size());  // a leading NUL is an abstract name
-    length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size() +
-                                    (path[0] == '\0' ? 0 : 1));
-  }
-  const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&name); }
-};
-
-int make_socket(int type, int flags = 0) {
-  int fd = socket(AF_UNIX, type | flags, 0);
-  REQUIRE(fd >= 0);
-  return fd;
-}
-
-// A message with room for data and for one control message.
-struct Message {
-  char data[16] = {};
-  iovec vector = {data, sizeof data};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(ucred))] = {};
-  msghdr header = {};
-
-  explicit Message(size_t size = sizeof data) {
-    vector.iov_len = size;
-    header.msg_iov = &vector;
-    header.msg_iovlen = 1;
-    header.msg_control = control;
-    header.msg_controllen = sizeof control;
-  }
-  // Turns it into one to send: `text` and a control message.
-  template <class T>
-  Message(const std::string& text, int type, const T& payload) : Message(text.size()) {
-    memcpy(data, text.data(), text.size());
-    header.msg_controllen = CMSG_SPACE(sizeof payload);
-    cmsghdr* first = CMSG_FIRSTHDR(&header);
-    first->cmsg_level = SOL_SOCKET;
-    first->cmsg_type = type;
-    first->cmsg_len = CMSG_LEN(sizeof payload);
-    memcpy(CMSG_DATA(first), &payload, sizeof payload);
-  }
-  Message(const Message&) = delete;
-  // Whether the first control message is one of `type`; its payload then.
-  template <class T>
-  bool received(int type, T* payload) {
-    const cmsghdr* first = CMSG_FIRSTHDR(&header);
-    if (first == nullptr || first->cmsg_type != type) return false;
-    memcpy(payload, CMSG_DATA(first), sizeof *payload);
-    return true;
-  }
-};
-
-void make_pair(int type, int pair[2]) { REQUIRE(socketpair(AF_UNIX, type, 0, pair) == 0); }
-
-}  // namespace
+using namespace guest_unix;
 
 CASE(stream_server_and_client) {
   Address address("server");
@@ -208,127 +146,6 @@ CASE(peek_and_waitall) {
   CHECK_EQ(available, 2);
 }
 
-CASE(credentials_of_the_peer) {
-  int pair[2];
-  make_pair(SOCK_STREAM, pair);
-  ucred peer = {};
-  socklen_t length = sizeof peer;
-  CHECK_OK(getsockopt(pair[0], SOL_SOCKET, SO_PEERCRED, &peer, &length));
-  CHECK_EQ(peer.pid, getpid());
-  CHECK_EQ(peer.uid, geteuid());
-  int on = 1;
-  CHECK_OK(setsockopt(pair[1], SOL_SOCKET, SO_PASSCRED, &on, sizeof on));
-  CHECK_EQ(write(pair[0], "x", 1), 1);
-  char byte;
-  iovec vector = {&byte, 1};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(ucred))] = {};
-  msghdr message = {};
-  message.msg_iov = &vector;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  CHECK_EQ(recvmsg(pair[1], &message, 0), 1);
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
-  REQUIRE(header != nullptr && header->cmsg_type == SCM_CREDENTIALS);
-  ucred sender = {};
-  memcpy(&sender, CMSG_DATA(header), sizeof sender);
-  CHECK_EQ(sender.pid, getpid());
-  CHECK_EQ(sender.uid, getuid());
-}
-
-CASE(credentials_that_the_sender_names) {
-  int pair[2], on = 1;
-  make_pair(SOCK_STREAM, pair);
-  CHECK_OK(setsockopt(pair[1], SOL_SOCKET, SO_PASSCRED, &on, sizeof on));
-  const ucred mine = {getpid(), getuid(), getgid()};
-  Message own("x", SCM_CREDENTIALS, mine);
-  CHECK_EQ(sendmsg(pair[0], &own.header, 0), 1);
-  Message got;
-  CHECK_EQ(recvmsg(pair[1], &got.header, 0), 1);
-  ucred sender = {};
-  REQUIRE(got.received(SCM_CREDENTIALS, &sender));
-  CHECK_EQ(sender.pid, mine.pid);
-  CHECK_EQ(sender.uid, mine.uid);
-  CHECK_EQ(sender.gid, mine.gid);
-  Message short_one("x", SCM_CREDENTIALS, mine.pid);
-  CHECK_ERRNO(sendmsg(pair[0], &short_one.header, 0), EINVAL);
-  Message unknown("x", 77, mine);
-  CHECK_ERRNO(sendmsg(pair[0], &unknown.header, 0), EINVAL);
-}
-
-CASE(credentials_of_others_take_privilege) {
-  constexpr int kSetGid = 6, kSetUid = 7, kSysAdmin = 21;
-  int pair[2], on = 1;
-  make_pair(SOCK_STREAM, pair);
-  CHECK_OK(setsockopt(pair[1], SOL_SOCKET, SO_PASSCRED, &on, sizeof on));
-  if (guest::has_capability(kSetUid) && guest::has_capability(kSysAdmin)) {
-    Message other("x", SCM_CREDENTIALS, ucred{getppid(), 1234, getgid()});
-    CHECK_EQ(sendmsg(pair[0], &other.header, 0), 1);
-    Message got;
-    CHECK_EQ(recvmsg(pair[1], &got.header, 0), 1);
-    ucred sender = {};
-    REQUIRE(got.received(SCM_CREDENTIALS, &sender));
-    CHECK_EQ(sender.pid, getppid());
-    CHECK_EQ(sender.uid, 1234);
-    Message nobody("x", SCM_CREDENTIALS, ucred{0x3ffffff, getuid(), getgid()});
-    CHECK_ERRNO(sendmsg(pair[0], &nobody.header, 0), ESRCH);
-  }
-  if (guest::has_capability(kSetUid) && guest::has_capability(kSetGid)) {
-    CHECK_OK(setresgid(1000, 1000, 1000));
-    CHECK_OK(setresuid(1000, 1000, 1000));
-  }
-  const ucred forged[] = {{getppid(), getuid(), getgid()},
-                          {getpid(), getuid() + 1, getgid()},
-                          {getpid(), getuid(), getgid() + 1}};
-  for (const ucred& claim : forged) {
-    Message message("x", SCM_CREDENTIALS, claim);
-    CHECK_ERRNO(sendmsg(pair[0], &message.header, 0), EPERM);
-  }
-}
-
-CASE(descriptors_with_data_that_is_cut) {
-  int pair[2], channel[2];
-  make_pair(SOCK_DGRAM, pair);
-  REQUIRE(pipe(channel) == 0);
-  Message out("a long text", SCM_RIGHTS, channel[1]);
-  CHECK_EQ(sendmsg(pair[0], &out.header, 0), 11);
-  close(channel[1]);
-  Message peeked(4), in(4);
-  CHECK_EQ(recvmsg(pair[1], &peeked.header, MSG_PEEK | MSG_TRUNC), 11);
-  CHECK_EQ(peeked.header.msg_flags, MSG_TRUNC);
-  CHECK_EQ(recvmsg(pair[1], &in.header, 0), 4);
-  CHECK_EQ(in.header.msg_flags, MSG_TRUNC);
-  CHECK_EQ(std::string(in.data), "a lo");
-  int first = -1, second = -1;
-  REQUIRE(peeked.received(SCM_RIGHTS, &first) && in.received(SCM_RIGHTS, &second));
-  CHECK(first != second);  // looking gives descriptors, too
-  CHECK_EQ(write(first, "1", 1), 1);
-  CHECK_EQ(write(second, "2", 1), 1);
-  close(first);
-  close(second);
-  char buffer[4] = {};
-  CHECK_EQ(read(channel[0], buffer, 2), 2);
-  CHECK_EQ(std::string(buffer), "12");
-  CHECK_EQ(read(channel[0], buffer, 1), 0);  // no copy is left anywhere
-}
-
-CASE(descriptors_end_a_read_of_a_stream) {
-  int pair[2];
-  make_pair(SOCK_STREAM, pair);
-  Message out("with", SCM_RIGHTS, pair[0]);
-  CHECK_EQ(write(pair[0], "before", 6), 6);
-  CHECK_EQ(sendmsg(pair[0], &out.header, 0), 4);
-  CHECK_EQ(write(pair[0], "after", 5), 5);
-  Message in;
-  CHECK_EQ(recvmsg(pair[1], &in.header, 0), 10);
-  CHECK_EQ(std::string(in.data, 10), "beforewith");
-  int passed = -1;
-  CHECK(in.received(SCM_RIGHTS, &passed));
-  Message rest;
-  CHECK_EQ(recvmsg(pair[1], &rest.header, 0), 5);
-  CHECK_EQ(rest.header.msg_controllen, 0);
-}
-
 CASE(sequenced_packets_of_a_connection) {
   Address address("server");
   int server = make_socket(SOCK_SEQPACKET);
@@ -464,34 +281,4 @@ CASE(a_full_backlog_makes_connects_wait) {
   guest::wait_until_blocked(pid);
   CHECK_OK(accept(server, nullptr, nullptr));
   CHECK_EXIT(pid, 0);
-}
-
-CASE(descriptors_that_find_no_room) {
-  int pair[2];
-  make_pair(SOCK_STREAM, pair);
-  char byte = 'x';
-  iovec vector = {&byte, 1};
-  alignas(cmsghdr) char control[CMSG_SPACE(2 * sizeof(int))] = {};
-  msghdr message = {};
-  message.msg_iov = &vector;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(2 * sizeof(int));
-  memcpy(CMSG_DATA(header), pair, sizeof pair);
-  CHECK_EQ(sendmsg(pair[0], &message, 0), 1);
-  CHECK_EQ(sendmsg(pair[0], &message, 0), 1);
-  message.msg_controllen = CMSG_LEN(sizeof(int));  // room for one of two
-  CHECK_EQ(recvmsg(pair[1], &message, MSG_CMSG_CLOEXEC), 1);
-  CHECK_EQ(message.msg_flags & MSG_CTRUNC, MSG_CTRUNC);
-  int passed = -1;
-  memcpy(&passed, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof passed);
-  CHECK_EQ(fcntl(passed, F_GETFD), FD_CLOEXEC);
-  message.msg_control = nullptr;
-  message.msg_controllen = 0;
-  CHECK_EQ(recvmsg(pair[1], &message, 0), 1);  // the descriptors are lost
-  CHECK_EQ(message.msg_flags & MSG_CTRUNC, MSG_CTRUNC);
 }
