@@ -39,7 +39,8 @@ Result<bool> MemoryManager::compare_exchange_u32(uint64_t addr, uint32_t& expect
 }
 
 // kernel/futex/core.c: get_futex_key. Shared futexes of private memory get a bit in the offset
-// there, so that they never meet private ones; ours, too.
+// there, so that they never meet private ones; ours, too. A word of anonymous memory that nobody
+// can write will never change, and is refused.
 Result<FutexKey> MemoryManager::futex_key(uint64_t addr, bool shared) {
   if (addr % sizeof(uint32_t) != 0) return Errno::kInval;
   if (!impl_->is_user_range(addr, sizeof(uint32_t))) return Errno::kFault;
@@ -49,6 +50,7 @@ Result<FutexKey> MemoryManager::futex_key(uint64_t addr, bool shared) {
   const auto at = impl_->maps_.vmas.find(addr);
   if (at == impl_->maps_.vmas.end()) return Errno::kFault;
   const Vma& vma = at.value();
+  if (vma.anonymous() && !vma.shared && !vma.writable()) return Errno::kFault;
   if (!vma.shared) return FutexKey{this, addr | 2};
   return FutexKey{vma.source.get(), vma.offset + (addr - at.range().start)};
 }

@@ -67,6 +67,23 @@ struct Waiters {
 
 }  // namespace
 
+CASE(words_that_nobody_can_write) {
+  void* page = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  REQUIRE(page != MAP_FAILED);
+  auto* word = static_cast<uint32_t*>(page);
+  *word = 1;
+  CHECK_EQ(futex(word, FUTEX_WAKE, 1), 0);
+  REQUIRE(mprotect(page, 4096, PROT_READ) == 0);
+  CHECK_ERRNO(futex(word, FUTEX_WAIT, 0), EFAULT);
+  CHECK_ERRNO(futex(word, FUTEX_WAKE, 1), EFAULT);
+  CHECK_ERRNO(futex(word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0), EAGAIN);
+  CHECK_EQ(futex(word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1), 0);
+  uint32_t* shared = shared_words();
+  REQUIRE(mprotect(shared, 4096, PROT_READ) == 0);
+  CHECK_ERRNO(futex(shared, FUTEX_WAIT, 1), EAGAIN);  // others may write there
+  CHECK_EQ(futex(shared, FUTEX_WAKE, 1), 0);
+}
+
 CASE(wait_compares_the_value) {
   uint32_t word = 3;
   CHECK_ERRNO(futex(&word, FUTEX_WAIT, 4), EAGAIN);
