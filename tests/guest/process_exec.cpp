@@ -335,6 +335,8 @@ CASE(execveat) {
   guest::print("\n");
   CHECK_EQ(guest::status_text(run(fd, "", 0)), "exited " + std::to_string(ENOENT));
   CHECK_EQ(guest::status_text(run(999, "x", 0)), "exited " + std::to_string(EBADF));
+  CHECK_EQ(guest::status_text(run(-1, "", 0)), "exited " + std::to_string(ENOENT));
+  CHECK_EQ(guest::status_text(run(-1, "", AT_EMPTY_PATH)), "exited " + std::to_string(EBADF));
   CHECK_EQ(guest::status_text(run(AT_FDCWD, "x", 0x100000)), "exited " + std::to_string(EINVAL));
   REQUIRE(symlink(guest::self_path(), "link") == 0);
   CHECK_EQ(guest::status_text(run(AT_FDCWD, "link", AT_SYMLINK_NOFOLLOW)),
