@@ -3,7 +3,6 @@
 #include <signal.h>
 #include <sys/prctl.h>
 
-
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/thread_group.h"
 #include "sentry/syscalls/process.h"
