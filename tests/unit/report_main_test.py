@@ -83,8 +83,15 @@ class Files(Reports):
                 self.check(record, syscall=syscall, errno="EROFS", target=target, detail="read-only", allow=f"--rw {folder}")
 
     def test_a_change_of_a_read_only_file(self):
-        record = self.the_one(Done("sh", "-c", "echo x >> /etc/hostname", cwd="/usr"), "file.write")
-        self.check(record, syscall="openat", errno="EROFS", target="/etc/hostname", allow="--rw /etc/hostname", command="sh")
+        with tempfile.TemporaryDirectory() as folder:
+            os.chmod(folder, 0o755)
+            own = pathlib.Path(folder, "own")
+            own.write_text("1\n")
+            done = Done("--ro", folder, "sh", "-c", f"echo x >> {own}", cwd="/usr")
+            record = self.the_one(done, "file.write", str(own))
+            self.assertEqual(own.read_text(), "1\n")
+        self.check(record, syscall="openat", errno="EROFS", detail="read-only", command="sh")
+        self.assertTrue(record["allow"].startswith("--rw "), record["allow"])
 
     def test_a_write_to_what_is_not_mounted(self):
         done = Done("mkdir", "/boxrun-test", cwd="/usr")
