@@ -2,12 +2,15 @@
 // second half, up to a memory image whose code and data can be touched. The input is the length of
 // the program (2 bytes), the program /p, and the file /i.
 #include <array>
+#include <bit>
+#include <cstring>
 #include <memory>
 #include <string>
 
 #include "platforms/fake/fake_platform.h"
 #include "sentry/kernel/task.h"
 #include "sentry/kernel/thread_group.h"
+#include "sentry/loader/elf.h"
 #include "sentry/vfs/fd_table.h"
 #include "sentry/vfs/file_description.h"
 #include "src/base/check.h"
@@ -19,6 +22,39 @@ using namespace boxrun;
 namespace {
 
 constexpr uint64_t kMemory = uint64_t{16} << 20;
+
+class TextReader final : public loader::ImageReader {
+ public:
+  explicit TextReader(std::string_view text) : text_(text) {}
+  Result<size_t> read_at(uint64_t offset, std::span<std::byte> to) override {
+    if (offset >= text_.size()) return size_t{0};
+    const std::string_view found = text_.substr(offset, to.size());
+    std::memcpy(to.data(), found.data(), found.size());
+    return found.size();
+  }
+
+ private:
+  std::string_view text_;
+};
+
+// What elf.h promises of a file that it takes.
+void check_headers(std::string_view program) {
+  TextReader reader(program);
+  const auto elf = loader::parse_elf(reader);
+  if (!elf.ok()) return;
+  CHECK(!elf->segments.empty() && elf->alignment >= kPageSize &&
+        std::has_single_bit(elf->alignment));
+  uint64_t before = 0;
+  for (const loader::LoadSegment& segment : elf->segments) {
+    CHECK(segment.filesz <= segment.memsz && segment.memsz > 0);
+    CHECK(segment.vaddr <= UINT64_MAX - segment.memsz);
+    CHECK(segment.vaddr + segment.memsz <= uint64_t{1} << 47);
+    CHECK(segment.vaddr % kPageSize == segment.offset % kPageSize);
+    CHECK(page_down(segment.vaddr) >= before);
+    before = page_down(segment.vaddr);
+  }
+  CHECK(elf->lowest() < elf->highest() && elf->interpreter.find('\0') == std::string::npos);
+}
 
 class LoaderFuzz {
  public:
@@ -35,6 +71,7 @@ class LoaderFuzz {
   }
 
   void run(std::string_view program, std::string_view interpreter) {
+    check_headers(program);
     if (!replace(program, interpreter)) return;
     if (auto image = sandbox_.loader().load(*task_, {AT_FDCWD, "/p", 0, {"/p", "a"}, {"E=1"}});
         image.ok()) {

@@ -35,7 +35,10 @@ def loader_seeds():
                               (PT_GNU_STACK, 7, 0, 0, 0, 0, 0, 16)], bytes(100))
     with_linker = elf(ET_DYN, 0x100, [(PT_INTERP, 4, 176, 176, 176, 3, 3, 1), load(5, 0, 0, 179, 4096)], b"/i\0")
     linker = elf(ET_DYN, 0x40, [load(7, 0, 0, 120, 5000)])
+    larger_in_file = elf(ET_EXEC, 0x400078, [load(5, 0, 0x400000, 176, 100)])
+    descending = elf(ET_DYN, 0x100, [load(6, 0, 0x2000, 100, 100), load(5, 0, 0, 176, 176)])
     for name, program, interpreter in (
+            ("larger_in_file", larger_in_file, b""), ("descending", descending, b""),
             ("static", static, b""), ("pie", pie, b""), ("dynamic", with_linker, linker),
             ("dynamic_bad", with_linker, b"no elf"), ("dynamic_static", with_linker, static),
             ("script", b"#! /i  an argument \necho", static), ("script_self", b"#!/p\n", b""),
