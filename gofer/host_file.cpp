@@ -11,9 +11,6 @@
 #include <charconv>
 
 namespace boxrun::gofer {
-
-const char kEmptyPath[1] = "";
-
 namespace {
 
 // Newer than the C library's headers on Debian 12 (include/uapi/asm-generic/unistd.h).

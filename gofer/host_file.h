@@ -14,7 +14,7 @@
 namespace boxrun::gofer {
 
 // The one pathname that attribute calls are given, in read-only memory.
-extern const char kEmptyPath[1];
+inline constexpr char kEmptyPath[1] = "";
 
 // Which file a descriptor is. Equal ids are the same file: inode numbers are used again, times of
 // birth (where the file system has them) are not.

@@ -2,10 +2,8 @@
 
 #include <cstring>
 
-// NOLINTBEGIN(readability-identifier-naming): names of the linker
 extern "C" const char boxrun_vdso_begin[];
 extern "C" const char boxrun_vdso_end[];
-// NOLINTEND(readability-identifier-naming)
 
 namespace boxrun::loader {
 
