@@ -14,7 +14,7 @@ namespace {
 
 using vfs::MountFlags;
 
-constexpr uint64_t kDefaultTmpSize = uint64_t{1} << 40;  // bounded by the memory limit anyway
+constexpr uint64_t kDefaultTmpSize = uint64_t{1} << 40;  // bounded by memory or disk anyway
 
 Failure cannot(const std::string& what, Errno error) { return {what, "sentry", error, ""}; }
 
@@ -69,6 +69,10 @@ class Builder {
     fs::TmpFs::Config config;
     config.device = resources_.devices.allocate();
     config.size_limit = size != 0 ? size : kDefaultTmpSize;
+    if (kind == report::Kind::kLimitOverlaySize &&
+        resources_.memory.limit(mm::Storage::kDisk) > 0) {
+      config.storage = mm::Storage::kDisk;
+    }
     config.root_mode = mode;
     config.uid = uid;
     config.gid = gid;

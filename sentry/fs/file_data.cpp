@@ -37,9 +37,10 @@ Result<void> SpaceQuota::charge(uint64_t bytes) {
   return Errno::kNoSpc;
 }
 
-FileData::FileData(mm::MemoryFile& memory, Ref<SpaceQuota> quota, Identity identity,
-                   uint32_t linux_seals)
+FileData::FileData(mm::MemoryFile& memory, mm::Storage storage, Ref<SpaceQuota> quota,
+                   Identity identity, uint32_t linux_seals)
     : memory_(memory),
+      storage_(storage),
       quota_(std::move(quota)),
       identity_(std::move(identity)),
       seals_(linux_seals) {}
@@ -85,19 +86,19 @@ void FileData::insert_locked(uint64_t offset, Range memory) {
 
 // Memory for at most `bytes` of a hole: less where the quota or the memory file has no more, or
 // none that is contiguous. Only the refusal of the last page makes the call fail, and is counted:
-// ENOSPC by the quota, ENOMEM by the memory file.
+// ENOSPC by the quota or the disk, ENOMEM by the memory file.
 Result<Range> FileData::allocate_some(uint64_t bytes) {
   for (; bytes > kPageSize; bytes = page_down(bytes / 2)) {
     if (!quota_->try_charge(bytes)) continue;
-    Result<Range> memory = memory_.allocate(bytes);
+    Result<Range> memory = memory_.allocate(bytes, storage_);
     if (memory.ok()) return memory;
     quota_->release(bytes);
   }
   TRY(quota_->charge(kPageSize));
-  Result<Range> memory = memory_.allocate(kPageSize);
+  Result<Range> memory = memory_.allocate(kPageSize, storage_);
   if (memory.ok()) return memory;
   quota_->release(kPageSize);
-  return memory_.refuse();
+  return storage_ == mm::Storage::kDisk ? memory.error() : memory_.refuse();
 }
 
 // Gives every page in `pages` memory; what was got before an error stays.

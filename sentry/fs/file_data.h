@@ -40,7 +40,8 @@ class SpaceQuota final : public RefCounted {
 class FileData final : public mm::PageSource {
  public:
   // `linux_seals` as F_GET_SEALS; `identity` for /proc/PID/maps.
-  FileData(mm::MemoryFile& memory, Ref<SpaceQuota> quota, Identity identity, uint32_t linux_seals);
+  FileData(mm::MemoryFile& memory, mm::Storage storage, Ref<SpaceQuota> quota, Identity identity,
+           uint32_t linux_seals);
   ~FileData() override;
 
   // Bytes read; 0 at and beyond the end.
@@ -89,6 +90,7 @@ class FileData final : public mm::PageSource {
   void release(const std::vector<Range>& freed);
 
   mm::MemoryFile& memory_;
+  const mm::Storage storage_;
   const Ref<SpaceQuota> quota_;
   const Identity identity_;
   mm::MappingList mappings_;

@@ -60,6 +60,7 @@ TmpFs::TmpFs(Config config, mm::MemoryFile& memory, const Clock& clock)
     : FileSystem({.type = std::move(config.type), .device = config.device}),
       max_inodes_(config.max_inodes),
       memory_(memory),
+      storage_(config.storage),
       clock_(clock),
       quota_(make_ref<SpaceQuota>(config.size_limit)) {
   const vfs::NewNode node{.type = vfs::FileType::kDirectory,
@@ -94,7 +95,7 @@ Ref<vfs::Inode> TmpFs::root() { return root_; }
 
 Result<vfs::Statistics> TmpFs::statistics() {
   vfs::Statistics out{.magic = TMPFS_MAGIC};
-  const uint64_t limit = std::min(quota_->limit(), memory_.limit());
+  const uint64_t limit = std::min(quota_->limit(), memory_.limit(storage_));
   const uint64_t used = std::min(quota_->used(), limit);
   out.blocks = limit / kPageSize;
   out.blocks_free = out.blocks_available = (limit - used) / kPageSize;
@@ -111,8 +112,8 @@ Result<Ref<TmpInode>> TmpFs::make_locked(const vfs::NewNode& node) {
   Ref<FileData> data;
   if (node.type == vfs::FileType::kRegular) {
     // F_GET_SEALS of a tmpfs file (mm/shmem.c: shmem_get_inode).
-    data = make_ref<FileData>(memory_, quota_, mm::PageSource::Identity{device(), ino, {}},
-                              uint32_t{F_SEAL_SEAL});
+    data = make_ref<FileData>(memory_, storage_, quota_,
+                              mm::PageSource::Identity{device(), ino, {}}, uint32_t{F_SEAL_SEAL});
   }
   inodes_.fetch_add(1, std::memory_order_relaxed);
   return adopt_ref(new TmpInode(*this, node, ino, std::move(data)));
@@ -126,7 +127,8 @@ Result<Ref<TmpInode>> TmpFs::make_unnamed(const vfs::NewNode& node,
   const uint64_t ino = next_ino_++;
   identity.dev = device();
   identity.ino = ino;
-  Ref<FileData> data = make_ref<FileData>(memory_, quota_, std::move(identity), linux_seals);
+  Ref<FileData> data =
+      make_ref<FileData>(memory_, storage_, quota_, std::move(identity), linux_seals);
   inodes_.fetch_add(1, std::memory_order_relaxed);
   Ref<TmpInode> inode = adopt_ref(new TmpInode(*this, node, ino, std::move(data)));
   inode->shares_lock();

@@ -29,6 +29,7 @@ class TmpFs final : public vfs::FileSystem {
     mode_t root_mode = 01777;
     uid_t uid = 0;
     gid_t gid = 0;
+    mm::Storage storage = mm::Storage::kMemory;  // of the contents of files
     std::string type = "tmpfs";
   };
   // `memory` and `clock` outlive the file system.
@@ -50,6 +51,7 @@ class TmpFs final : public vfs::FileSystem {
 
   const uint64_t max_inodes_;
   mm::MemoryFile& memory_;
+  const mm::Storage storage_;
   const Clock& clock_;
   const Ref<SpaceQuota> quota_;
   std::atomic<uint64_t> inodes_{0};

@@ -56,8 +56,11 @@ std::vector<Op> Batch::ops(const RangeMap<Pages>& pages) const {
   for (const Change& change : changes_) {
     switch (change.kind) {
       case Op::Kind::kMap: {
-        const int fd = change.pages.in_memory_file() ? file_.fd() : change.pages.host_fd;
-        append(ops, Op::map(change.guest, fd, change.pages.offset, change.pages.prot));
+        const MemoryFile::Place at =
+            change.pages.in_memory_file()
+                ? file_.place(change.pages.offset)
+                : MemoryFile::Place{change.pages.host_fd, change.pages.offset};
+        append(ops, Op::map(change.guest, at.fd, at.offset, change.pages.prot));
         break;
       }
       case Op::Kind::kProtect:

@@ -18,9 +18,6 @@
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 8U
-#endif
 
 namespace boxrun::mm {
 
@@ -33,62 +30,65 @@ struct MemoryFile::Page {
   uint32_t dirty : 1;  // has been handed out since the host last made it zero
 };
 
-Result<MemoryFile::Backing> MemoryFile::make_backing(int tmpfs_dir) {
-  if (tmpfs_dir >= 0) {
-    return Backing{TRY(own_fd(openat(tmpfs_dir, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600))), true};
-  }
-  // vm.memfd_noexec=2 refuses memfds that do not renounce execve; mapping with PROT_EXEC stays
-  // possible. Kernels before 6.3 do not know the flag.
-  int fd = memfd_create("boxrun-memory", MFD_CLOEXEC | MFD_NOEXEC_SEAL);
-  if (fd < 0 && errno == EINVAL) fd = memfd_create("boxrun-memory", MFD_CLOEXEC);
-  return Backing{TRY(own_fd(fd)), false};
-}
-
 Result<std::unique_ptr<MemoryFile>> MemoryFile::create(Backing backing, uint64_t limit_bytes) {
-  const uint64_t limit = page_down(limit_bytes);
-  if (limit == 0 || limit > INT64_MAX) return Errno::kInval;
-  TRY(host_result(ftruncate(backing.file.get(), static_cast<off_t>(limit))));
-  void* base = mmap(nullptr, limit, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
-                    backing.file.get(), 0);
+  const Range memory{0, page_down(limit_bytes)};
+  if (memory.empty() || memory.end > INT64_MAX / 2) return Errno::kInval;
+  // With a gap, or neighbours from both parts would be taken for one run of one file.
+  const uint64_t disk_start = (memory.end / kHugePageSize + 2) * kHugePageSize;
+  const Range disk{disk_start, disk_start + page_down(backing.disk_bytes)};
+  TRY(host_result(ftruncate(backing.file.get(), static_cast<off_t>(memory.size()))));
+  if (!disk.empty()) {
+    TRY(host_result(ftruncate(backing.disk.get(), static_cast<off_t>(disk.size()))));
+  }
+  // One range of addresses for both, or the place of a page would not be base_ + offset.
+  void* base =
+      mmap(nullptr, disk.end, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (base == MAP_FAILED) return last_error();
-  void* pages = mmap(nullptr, limit / kPageSize * sizeof(Page), PROT_READ | PROT_WRITE,
+  void* pages = mmap(nullptr, disk.end / kPageSize * sizeof(Page), PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (pages == MAP_FAILED) {
+  const auto map_part = [&](const UniqueFd& file, Range offsets) {
+    return offsets.empty() || mmap(static_cast<std::byte*>(base) + offsets.start, offsets.size(),
+                                   PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE,
+                                   file.get(), 0) != MAP_FAILED;
+  };
+  if (pages == MAP_FAILED || !map_part(backing.file, memory) || !map_part(backing.disk, disk)) {
     const Errno error = last_error();
-    munmap(base, limit);
+    munmap(base, disk.end);
+    if (pages != MAP_FAILED) munmap(pages, disk.end / kPageSize * sizeof(Page));
     return error;
   }
   // Only a hint: without huge pages everything still works.
-  if (backing.huge_pages) madvise(base, limit, MADV_HUGEPAGE);
+  if (backing.huge_pages) madvise(base, memory.size(), MADV_HUGEPAGE);
   // Nothing that is forked from the Sentry needs to see guest memory through this mapping.
-  madvise(base, limit, MADV_DONTFORK);
+  madvise(base, disk.end, MADV_DONTFORK);
   return std::unique_ptr<MemoryFile>(new MemoryFile(
-      std::move(backing), limit, static_cast<std::byte*>(base), static_cast<Page*>(pages)));
+      std::move(backing), memory, disk, static_cast<std::byte*>(base), static_cast<Page*>(pages)));
 }
 
-MemoryFile::MemoryFile(Backing backing, uint64_t limit, std::byte* base, Page* pages)
-    : file_(std::move(backing.file)),
-      huge_pages_(backing.huge_pages),
-      limit_(limit),
+MemoryFile::MemoryFile(Backing backing, Range memory, Range disk, std::byte* base, Page* pages)
+    : memory_(std::move(backing.file), memory, backing.huge_pages),
+      disk_(std::move(backing.disk), disk, false),
       base_(base),
-      allocator_(limit),
       pages_(pages),
-      populated_((limit + kHugePageSize - 1) / kHugePageSize) {}
+      populated_((memory.size() + kHugePageSize - 1) / kHugePageSize) {}
 
 MemoryFile::~MemoryFile() {
-  munmap(base_, limit_);
-  munmap(pages_, limit_ / kPageSize * sizeof(Page));
+  munmap(base_, disk_.offsets.end);
+  munmap(pages_, disk_.offsets.end / kPageSize * sizeof(Page));
 }
 
-// Marks the pages of a new extent as used; collects what must be cleared and which huge pages do
-// not exist yet.
-void MemoryFile::take_locked(Range extent, std::vector<Range>& dirty, std::vector<Range>& fresh) {
+// A new extent whose pages have one reference each; collects what must be cleared.
+std::optional<Range> MemoryFile::take_locked(Part& part, uint64_t size, const Hint& hint,
+                                             std::vector<Range>& dirty) {
+  const auto taken = part.allocator.take(size, hint);
+  if (!taken) return std::nullopt;
+  const Range extent{part.offsets.start + taken->start, part.offsets.start + taken->end};
   for (uint64_t at = extent.start; at < extent.end; at += kPageSize) {
     Page& page = pages_[at / kPageSize];
     CHECK(page.refs == 0 && page.pins == 0);
     page.refs = 1;
     if (page.dirty != 0) {
-      idle_pages_--;
+      part.idle_pages--;
       if (!dirty.empty() && dirty.back().end == at) {
         dirty.back().end += kPageSize;
       } else {
@@ -97,39 +97,68 @@ void MemoryFile::take_locked(Range extent, std::vector<Range>& dirty, std::vecto
     }
     page.dirty = 1;
   }
-  used_pages_ += extent.size() / kPageSize;
-  if (!huge_pages_) return;
-  for (uint64_t chunk = extent.start / kHugePageSize; chunk * kHugePageSize < extent.end; chunk++) {
-    if (populated_[chunk]) continue;
-    populated_[chunk] = true;
-    fresh.push_back(extent.intersect({chunk * kHugePageSize, (chunk + 1) * kHugePageSize}));
-  }
+  part.used_pages += extent.size() / kPageSize;
+  return extent;
 }
 
-Result<Range> MemoryFile::allocate(uint64_t size, Hint hint) {
-  if (size == 0 || size > limit_) return Errno::kNoMem;
-  if (!huge_pages_) hint.huge = false;
-  std::vector<Range> dirty;
+// Touching one page through a mapping that asks for huge pages makes the whole 2 MiB exist: the
+// guest's first touches are then no more than minor faults. Where it fails, the first touch says.
+void MemoryFile::populate(Range extent) {
   std::vector<Range> fresh;
-  Range extent;
   {
     Lock lock(mutex_);
-    const auto taken = allocator_.take(size, hint);
-    if (!taken) return Errno::kNoMem;
-    extent = *taken;
-    take_locked(extent, dirty, fresh);
+    for (uint64_t chunk = extent.start / kHugePageSize; chunk * kHugePageSize < extent.end;
+         chunk++) {
+      if (populated_[chunk]) continue;
+      populated_[chunk] = true;
+      fresh.push_back(extent.intersect({chunk * kHugePageSize, (chunk + 1) * kHugePageSize}));
+    }
   }
-  // Touching one page through a mapping that asks for huge pages makes the whole 2 MiB exist: the
-  // guest's first touches are then no more than minor faults. Where it fails, the first touch says.
   for (const Range& part : fresh) {
     madvise(base_ + part.start, kPageSize, MADV_POPULATE_WRITE);
   }
-  for (const Range& part : dirty) {
-    if (safe_zero(base_ + part.start, part.size()) == part.size()) continue;
-    unref(extent);  // the host has no memory left
-    return Errno::kNoMem;
+}
+
+// False when the host has no memory left.
+bool MemoryFile::clear(const std::vector<Range>& dirty) {
+  return std::ranges::all_of(
+      dirty, [&](Range part) { return safe_zero(base_ + part.start, part.size()) == part.size(); });
+}
+
+Result<Range> MemoryFile::allocate(uint64_t size, Hint hint) {
+  if (size == 0 || size > limit()) return Errno::kNoMem;
+  if (!memory_.huge_pages) hint.huge = false;
+  std::vector<Range> dirty;
+  std::optional<Range> extent;
+  {
+    Lock lock(mutex_);
+    extent = take_locked(memory_, size, hint, dirty);
   }
-  return extent;
+  if (!extent) return Errno::kNoMem;
+  if (memory_.huge_pages) populate(*extent);
+  if (clear(dirty)) return *extent;
+  unref(*extent);
+  return Errno::kNoMem;
+}
+
+Result<Range> MemoryFile::allocate_on_disk(uint64_t size) {
+  if (size == 0 || size > disk_.offsets.size()) return Errno::kNoSpc;
+  std::vector<Range> dirty;
+  std::optional<Range> extent;
+  {
+    Lock lock(mutex_);
+    extent = take_locked(disk_, size, {}, dirty);
+  }
+  if (!extent) return Errno::kNoSpc;
+  // The blocks now: of a full disk the touch of a page would hear by SIGBUS.
+  const Place at = place(extent->start);
+  if (fallocate(at.fd, FALLOC_FL_KEEP_SIZE, static_cast<off_t>(at.offset),
+                static_cast<off_t>(size)) == 0 &&
+      clear(dirty)) {
+    return *extent;
+  }
+  unref(*extent);
+  return Errno::kNoSpc;
 }
 
 void MemoryFile::ref(Range extent) {
@@ -141,8 +170,14 @@ void MemoryFile::ref(Range extent) {
   }
 }
 
+// Extents count from the beginning of the file, the allocator from the beginning of the part.
+void MemoryFile::give_locked(Part& part, Range extent, std::vector<Range>& whole) {
+  part.allocator.give({extent.start - part.offsets.start, extent.end - part.offsets.start}, whole);
+}
+
 void MemoryFile::unref(Range extent) {
-  std::vector<Range> whole;
+  Part& part = part_of(extent.start);
+  std::vector<Range> whole;  // of the part
   {
     Lock lock(mutex_);
     Range freed{extent.start, extent.start};
@@ -150,38 +185,38 @@ void MemoryFile::unref(Range extent) {
       Page& page = pages_[at / kPageSize];
       CHECK(page.refs > 0);
       if (--page.refs > 0) {
-        if (!freed.empty()) allocator_.give(freed, whole);
+        if (!freed.empty()) give_locked(part, freed, whole);
         freed = {at + kPageSize, at + kPageSize};
         continue;
       }
       CHECK(page.pins == 0);
-      used_pages_--;
-      idle_pages_++;
+      part.used_pages--;
+      part.idle_pages++;
       freed.end = at + kPageSize;
     }
-    if (!freed.empty()) allocator_.give(freed, whole);
-    if (whole.empty() || idle_pages_ <= kReservePages) return;
-    for (const Range& chunks : whole) allocator_.withhold(chunks);
+    if (!freed.empty()) give_locked(part, freed, whole);
+    if (whole.empty() || part.idle_pages <= kReservePages) return;
+    for (const Range& chunks : whole) part.allocator.withhold(chunks);
   }
-  release_chunks(whole);
+  release_chunks(part, whole);
 }
 
 // Gives whole chunks back to the host, outside of the lock, since that may take milliseconds. They
 // are withheld from the allocator meanwhile.
-void MemoryFile::release_chunks(const std::vector<Range>& chunks) {
+void MemoryFile::release_chunks(Part& part, const std::vector<Range>& chunks) {
   for (const Range& range : chunks) {
     const bool zero =
-        fallocate(file_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+        fallocate(part.file.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                   static_cast<off_t>(range.start), static_cast<off_t>(range.size())) == 0;
     Lock lock(mutex_);
     for (uint64_t at = range.start; zero && at < range.end; at += kPageSize) {
-      Page& page = pages_[at / kPageSize];
-      if (page.dirty != 0) idle_pages_--;
+      Page& page = pages_[(part.offsets.start + at) / kPageSize];
+      if (page.dirty != 0) part.idle_pages--;
       page.dirty = 0;
-      if (at % kHugePageSize == 0) populated_[at / kHugePageSize] = false;
+      if (&part == &memory_ && at % kHugePageSize == 0) populated_[at / kHugePageSize] = false;
     }
     std::vector<Range> whole;
-    allocator_.give(range, whole);
+    part.allocator.give(range, whole);
   }
 }
 
@@ -230,7 +265,7 @@ MemoryFile::Pinning MemoryFile::pinning(Range extent) const {
 
 uint64_t MemoryFile::used() const {
   Lock lock(mutex_);
-  return used_pages_ * kPageSize;
+  return memory_.used_pages * kPageSize;
 }
 
 }  // namespace boxrun::mm

@@ -14,9 +14,16 @@
 
 namespace boxrun::mm {
 
+// Where pages that a file system keeps are: what a guest is charged for them.
+enum class Storage : uint8_t { kMemory, kDisk };
+
 // The one sparse file behind all anonymous guest memory, tmpfs data and memfds, mapped in the
 // Sentry from end to end. The guest's stubs map it by offset. Its size is the sandbox's memory
 // limit, so what can be allocated is what may be used. Thread-safe.
+//
+// Behind it, in the same numbering of offsets, there may be a file on a disk, for the data of
+// overlays: it counts against the disk, not against the memory limit. place() says which host file
+// an offset belongs to; no extent reaches from one into the other, nor to its border.
 //
 // Offsets are counted page by page: allocate() returns zeroed pages with one reference each;
 // sharing (fork, MAP_SHARED) adds references; a page whose last reference goes may be reused.
@@ -31,8 +38,15 @@ class MemoryFile {
   struct Backing {
     UniqueFd file;
     bool huge_pages = false;
+    UniqueFd disk;  // none: there is no disk part
+    uint64_t disk_bytes = 0;
   };
   static Result<Backing> make_backing(int tmpfs_dir);
+  // Adds a disk part, in a file without a name in the directory `path`, as large as what is free
+  // there, at most kMaxDiskBytes. EPERM where the guest could not execute what lies there (a mount
+  // with noexec), ENOSPC where less than 2 MiB is free, otherwise as open(2) with O_TMPFILE.
+  static Result<void> add_disk(Backing& backing, const char* path);
+  static constexpr uint64_t kMaxDiskBytes = uint64_t{256} << 30;
   // Takes over `backing`, sizes and maps it. `limit_bytes` is rounded down to pages.
   static Result<std::unique_ptr<MemoryFile>> create(Backing backing, uint64_t limit_bytes);
   ~MemoryFile();
@@ -42,6 +56,11 @@ class MemoryFile {
   // A contiguous, zeroed extent of `size` bytes (page multiple). ENOMEM when the limit is reached
   // or no free space is contiguous enough.
   Result<Range> allocate(uint64_t size, Hint hint = {});
+  // The same in the disk part. ENOSPC when the disk is full or there is no such part.
+  Result<Range> allocate_on_disk(uint64_t size);
+  Result<Range> allocate(uint64_t size, Storage storage) {
+    return storage == Storage::kDisk ? allocate_on_disk(size) : allocate(size);
+  }
   void ref(Range extent);
   void unref(Range extent);
 
@@ -68,9 +87,19 @@ class MemoryFile {
   // The Sentry's own mapping. Valid while the caller holds a reference on the pages. The host may
   // be out of memory: touch it with safe_copy and its like.
   std::byte* data(uint64_t offset) const { return base_ + offset; }
-  int fd() const { return file_.get(); }
-  uint64_t limit() const { return limit_; }
-  uint64_t used() const;  // bytes with at least one reference
+  // The host file that has the page at `offset`, and where in it.
+  struct Place {
+    int fd;
+    uint64_t offset;
+  };
+  Place place(uint64_t offset) const {
+    const Part& part = part_of(offset);
+    return {part.file.get(), offset - part.offsets.start};
+  }
+  uint64_t limit(Storage storage = Storage::kMemory) const {
+    return (storage == Storage::kDisk ? disk_ : memory_).offsets.size();
+  }
+  uint64_t used() const;  // bytes of memory, not of the disk, with at least one reference
 
   // For whoever gives a request up because this memory is too small: ENOMEM, counted. A smaller
   // attempt may follow a failed allocate(), so that alone is none.
@@ -83,25 +112,40 @@ class MemoryFile {
 
  private:
   struct Page;
-  MemoryFile(Backing backing, uint64_t limit, std::byte* base, Page* pages);
-  void take_locked(Range extent, std::vector<Range>& dirty, std::vector<Range>& fresh)
-      REQUIRES(mutex_);
-  void release_chunks(const std::vector<Range>& chunks) EXCLUDES(mutex_);
+  // One of the two host files. The mutable fields are guarded by mutex_.
+  struct Part {
+    Part(UniqueFd host, Range range, bool huge)
+        : file(std::move(host)), offsets(range), huge_pages(huge), allocator(range.size()) {}
+    const UniqueFd file;
+    const Range offsets;
+    const bool huge_pages;
+    ExtentAllocator allocator;  // counts from 0
+    uint64_t used_pages = 0;
+    uint64_t idle_pages = 0;  // free, but still backed by the host
+  };
 
-  const UniqueFd file_;
-  const bool huge_pages_;
-  const uint64_t limit_;
+  MemoryFile(Backing backing, Range memory, Range disk, std::byte* base, Page* pages);
+  Part& part_of(uint64_t offset) { return offset < disk_.offsets.start ? memory_ : disk_; }
+  const Part& part_of(uint64_t offset) const {
+    return offset < disk_.offsets.start ? memory_ : disk_;
+  }
+  std::optional<Range> take_locked(Part& part, uint64_t size, const Hint& hint,
+                                   std::vector<Range>& dirty) REQUIRES(mutex_);
+  void give_locked(Part& part, Range extent, std::vector<Range>& whole) REQUIRES(mutex_);
+  void populate(Range extent) EXCLUDES(mutex_);
+  bool clear(const std::vector<Range>& dirty);
+  void release_chunks(Part& part, const std::vector<Range>& chunks) EXCLUDES(mutex_);
+
+  Part memory_;
+  Part disk_;  // empty: there is none
   std::byte* const base_;
 
   std::atomic<uint64_t> refusals_{0};
   mutable Mutex mutex_{Rank::kMemoryFile};
-  ExtentAllocator allocator_ GUARDED_BY(mutex_);
   // One per page of the file, in a mapping of its own that costs only what is touched.
   Page* const pages_ PT_GUARDED_BY(mutex_);
   std::vector<bool> populated_ GUARDED_BY(mutex_);  // per 2 MiB chunk: its huge page exists
-  uint64_t used_pages_ GUARDED_BY(mutex_) = 0;
-  uint64_t pins_ GUARDED_BY(mutex_) = 0;        // pages times pins, to skip the search in fork
-  uint64_t idle_pages_ GUARDED_BY(mutex_) = 0;  // free, but still backed by host memory
+  uint64_t pins_ GUARDED_BY(mutex_) = 0;            // pages times pins, to skip the search in fork
 };
 
 }  // namespace boxrun::mm

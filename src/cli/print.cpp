@@ -97,6 +97,9 @@ std::string describe(const RunSpec& spec) {
   for (const std::string& variable : spec.env)
     out += fmt::format("env       {}\n", shell_word(variable));
   out += fmt::format("env       {} variables withheld\n", spec.env_withheld);
+  if (!spec.overlay_directory.empty()) {
+    out += fmt::format("overlays  their data on disk, in {}\n", shell_word(spec.overlay_directory));
+  }
   out += describe_limits(spec.limits);
   out += fmt::format("syscalls  default {}\n", profile::to_text(spec.syscall_default));
   for (const SyscallRuleSpec& rule : spec.syscall_rules) {

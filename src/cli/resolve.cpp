@@ -159,6 +159,15 @@ void copy_policy(const Resolving& r) {
   report.color = r.request.color;
 }
 
+// The host's directory for the data of overlays: TMPDIR as mktemp(1) has it, but not /tmp, which is
+// memory on many hosts.
+std::string overlay_directory(const Resolving& r) {
+  if (r.profile().overlay_data == profile::OverlayData::kMemory) return {};
+  const std::string chosen(r.caller.variable("TMPDIR"));
+  if (chosen.empty()) return "/var/tmp";
+  return chosen.front() == '/' ? chosen : r.caller.cwd + "/" + chosen;
+}
+
 Expected<bool> resolve_into(Resolving& r, int& status) {
   Expected<IdentitySpec> identity = resolve_identity(r.caller, r.request.user);
   if (!identity.ok()) return identity.error();
@@ -186,6 +195,7 @@ Expected<bool> resolve_into(Resolving& r, int& status) {
   r.spec.env = std::move(environment.variables);
   r.spec.env_withheld = environment.withheld;
   plan.finish(r.spec);
+  r.spec.overlay_directory = overlay_directory(r);
   copy_policy(r);
   return true;
 }

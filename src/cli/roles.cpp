@@ -140,6 +140,18 @@ size_t files_to_keep() {
   return std::min<rlim_t>(kMost, descriptors.rlim_max / 16);
 }
 
+// --overlay-data disk.
+MaybeFailure add_overlay_disk(const RunSpec& spec, mm::MemoryFile::Backing& backing) {
+  if (spec.overlay_directory.empty()) return std::nullopt;
+  const Result<void> added = mm::MemoryFile::add_disk(backing, spec.overlay_directory.c_str());
+  if (added.ok()) return std::nullopt;
+  const std::string remedy = added.error() == Errno::kPerm
+                                 ? "TMPDIR=DIR on a file system without noexec"
+                                 : "TMPDIR=DIR, or --overlay-data memory";
+  return Failure{"keep the overlays' data in " + spec.overlay_directory, "overlay_data",
+                 added.error(), remedy};
+}
+
 // Everything that the sealed Sentry could not make any more, and the sealing around it.
 MaybeFailure prepare_sentry(const RunSpec& spec, const std::array<bool, 3>& open_streams,
                             ProcessStart& start, sentry::BootSpec& boot) {
@@ -153,6 +165,7 @@ MaybeFailure prepare_sentry(const RunSpec& spec, const std::array<bool, 3>& open
   Result<mm::MemoryFile::Backing> memory = mm::MemoryFile::make_backing(tmpfs ? tmpfs->get() : -1);
   if (!memory) return Failure{"make the memory file", "sentry", memory.error(), ""};
   boot.memory = std::move(memory).take();
+  if (MaybeFailure failure = add_overlay_disk(spec, boot.memory)) return failure;
   if (tmpfs) tmpfs->reset();
 
   if (MaybeFailure failure = host::confine_files({}, start.layers)) return failure;

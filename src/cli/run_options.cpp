@@ -186,6 +186,8 @@ constexpr Option kOptions[] = {
      [](V v, R& r) { return add_mount("--rw", MountMode::kReadWrite, v, r); }},
     {0, "overlay", kValue, "PATH[:DST]", "mount it writable, changes stay in the sandbox", kFiles,
      [](V v, R& r) { return add_mount("--overlay", MountMode::kOverlay, v, r); }},
+    {0, "overlay-data", kValue, "memory|disk", "where the changes in overlays are kept meanwhile", kFiles,
+     [](V v, R& r) { return store(parse_choice(v, profile::kOverlayDatas), r.profile.overlay_data); }},
     {0, "tmpfs", kValue, "PATH", "mount an empty directory", kFiles,
      [](V v, R& r) { return add_located("--tmpfs", v, r.profile.tmpfs); }},
     {0, "hide", kValue, "GLOB", "hide what matches, also within mounts", kFiles,

@@ -84,6 +84,7 @@ struct RunSpec {
   std::vector<MountSpec> mounts;
   std::vector<SymlinkSpec> symlinks;
   std::vector<TmpfsSpec> tmpfs;
+  std::string overlay_directory;  // of the host, for the data of overlays; empty: memory
 
   NetworkMode network = NetworkMode::kLoopback;
   profile::Limits limits;

@@ -203,6 +203,10 @@ constexpr Key kFilesystemKeys[] = {
      [](const toml::node& node, Reading& r) { read_choice(node, r, kCwdModes, r.profile.cwd); }},
     {"home",
      [](const toml::node& node, Reading& r) { read_choice(node, r, kHomeModes, r.profile.home); }},
+    {"overlay_data",
+     [](const toml::node& node, Reading& r) {
+       read_choice(node, r, kOverlayDatas, r.profile.overlay_data);
+     }},
     {"read", [](const toml::node& node, Reading& r) { read_located(node, r, r.profile.read); }},
     {"write", [](const toml::node& node, Reading& r) { read_located(node, r, r.profile.write); }},
     {"hide", [](const toml::node& node, Reading& r) { read_located(node, r, r.profile.hide); }},

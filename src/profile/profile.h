@@ -24,6 +24,7 @@ enum class NetworkMode : uint8_t { kNone, kLoopback };
 
 enum class Toolchain : uint8_t { kAuto, kNone };
 enum class CwdMode : uint8_t { kOverlay, kReadOnly, kReadWrite, kNone };
+enum class OverlayData : uint8_t { kMemory, kDisk };
 enum class HomeMode : uint8_t { kEmpty, kReadOnly, kOverlay };
 
 // A value with the place that decided it: "profile.toml:12" or "--ro ./data".
@@ -77,6 +78,7 @@ struct Profile {
   Toolchain toolchain = Toolchain::kAuto;
   CwdMode cwd = CwdMode::kOverlay;
   HomeMode home = HomeMode::kEmpty;
+  OverlayData overlay_data = OverlayData::kMemory;
   std::vector<Located> read;
   std::vector<Located> write;
   std::vector<Located> hide;

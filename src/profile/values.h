@@ -49,6 +49,8 @@ inline constexpr Name<CwdMode> kCwdModes[] = {{"overlay", CwdMode::kOverlay},
                                               {"none", CwdMode::kNone}};
 inline constexpr Name<HomeMode> kHomeModes[] = {
     {"empty", HomeMode::kEmpty}, {"ro", HomeMode::kReadOnly}, {"overlay", HomeMode::kOverlay}};
+inline constexpr Name<OverlayData> kOverlayDatas[] = {{"memory", OverlayData::kMemory},
+                                                      {"disk", OverlayData::kDisk}};
 inline constexpr Name<report::Format> kFormats[] = {{"text", report::Format::kText},
                                                     {"json", report::Format::kJson}};
 inline constexpr Name<report::When> kWhens[] = {{"always", report::When::kAlways},

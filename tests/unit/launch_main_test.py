@@ -179,6 +179,65 @@ class Ends(unittest.TestCase):
         os.close(write_end)
 
 
+class OverlayData(unittest.TestCase):
+    """--overlay-data disk: changes do not count against --memory, and are as good as in memory."""
+
+    SCRIPT = """
+import mmap, os, shutil, subprocess
+block = os.urandom(1 << 20)
+with open("big", "wb") as big:
+    for i in range(160):
+        big.write(block)
+with open("big", "r+b") as big:
+    with mmap.mmap(big.fileno(), 0) as view:
+        assert view[159 << 20 : 160 << 20] == block
+        view[5] = 7
+    big.seek(5)
+    assert big.read(1) == b"\\7"
+os.truncate("big", 4097)
+assert os.path.getsize("big") == 4097 and open("big", "rb").read()[4096] == block[4096]
+shutil.copy("/bin/echo", "say")
+assert subprocess.run(["./say", "hi"], capture_output=True).stdout == b"hi\\n"
+with open("old", "a") as old:
+    old.write("changed")
+assert open("old").read() == "first changed"
+print("done")
+"""
+
+    def run_it(self, *options, tmpdir="/var/tmp"):
+        with tempfile.TemporaryDirectory() as folder:
+            os.chmod(folder, 0o755)
+            pathlib.Path(folder, "old").write_text("first ")
+            done = subprocess.run(
+                [BOXRUN, "-q", *options, "python3", "-c", self.SCRIPT.replace("\\\\", "\\")],
+                cwd=folder, capture_output=True, text=True, timeout=BOUND, env=os.environ | {"TMPDIR": tmpdir})
+            self.assertEqual(pathlib.Path(folder, "old").read_text(), "first ")
+            self.assertEqual(os.listdir(folder), ["old"])
+        return done
+
+    def test_it_is_no_memory(self):
+        before = set(os.listdir("/var/tmp"))
+        done = self.run_it("-m", "96M", "--overlay-data", "disk")
+        self.assertEqual((done.returncode, done.stdout), (0, "done\n"), done.stderr)
+        self.assertEqual(set(os.listdir("/var/tmp")) - before, set())
+
+    def test_in_memory_it_is(self):
+        done = self.run_it("-m", "96M", "--overlay-data", "memory")
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn("No space left on device", done.stderr)
+
+    def test_it_has_the_limit_of_overlays(self):
+        done = self.run_it("--overlay-size", "32M", "--overlay-data", "disk")
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn("No space left on device", done.stderr)
+
+    def test_a_place_where_it_cannot_be(self):
+        done = self.run_it("--overlay-data", "disk", tmpdir="/no-such-directory")
+        self.assertEqual(done.returncode, 125)
+        self.assertIn("cannot keep the overlays' data in /no-such-directory: No such file or directory", done.stderr)
+        self.assertIn("--overlay-data memory", done.stderr)
+
+
 class Signals(unittest.TestCase):
     def test_they_reach_the_target(self):
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1):

@@ -125,7 +125,7 @@ TEST_CASE("a host that refuses PROT_EXEC gets copies") {
   std::byte b{};
   CHECK(touch(*mm, addr + kPage, {&b, 1}, Access::kExecute) == Touch::kDone);
   CHECK(b == std::byte{'b'});
-  CHECK(space_of(*mm).find(addr + kPage)->fd == world.file->fd());
+  CHECK(space_of(*mm).find(addr + kPage)->fd == world.file->place(0).fd);
 }
 
 TEST_CASE("sources without a host file are asked page by page") {

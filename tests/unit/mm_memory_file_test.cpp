@@ -1,6 +1,7 @@
 #include "sentry/mm/memory_file.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -33,7 +34,7 @@ bool all_bytes(const MemoryFile& file, Range extent, int value) {
 
 uint64_t host_bytes(const MemoryFile& file) {
   struct stat st {};
-  REQUIRE(fstat(file.fd(), &st) == 0);
+  REQUIRE(fstat(file.place(0).fd, &st) == 0);
   return static_cast<uint64_t>(st.st_blocks) * 512;
 }
 
@@ -195,4 +196,70 @@ TEST_CASE("threads may allocate and free at the same time") {
     }
   }
   CHECK(file->used() == 0);
+}
+
+namespace {
+
+// With a disk part; null where /var/tmp cannot have one.
+std::unique_ptr<MemoryFile> make_file_with_disk(uint64_t limit, uint64_t disk_bytes) {
+  install_fault_handlers();
+  auto backing = MemoryFile::make_backing(-1).take();
+  const Result<void> added = MemoryFile::add_disk(backing, "/var/tmp");
+  REQUIRE(added.ok());
+  backing.disk_bytes = disk_bytes;
+  return MemoryFile::create(std::move(backing), limit).take();
+}
+
+}  // namespace
+
+TEST_CASE("the disk part is no memory") {
+  const auto file = make_file_with_disk(2 * kHugePageSize, 3 * kHugePageSize);
+  CHECK(file->limit() == 2 * kHugePageSize);
+  CHECK(file->limit(Storage::kDisk) == 3 * kHugePageSize);
+  const Range memory = *file->allocate(2 * kHugePageSize);
+  CHECK(file->allocate(kPageSize).error() == Errno::kNoMem);
+  std::vector<Range> all;
+  for (;;) {
+    auto extent = file->allocate(16 * kPageSize, Storage::kDisk);
+    if (!extent.ok()) {
+      CHECK(extent.error() == Errno::kNoSpc);
+      break;
+    }
+    // Neighbours of both parts must never look like one run.
+    CHECK(extent->start > memory.end);
+    CHECK(all_bytes(*file, *extent, 0));
+    memset(file->data(extent->start), 0x5a, extent->size());
+    all.push_back(*extent);
+  }
+  CHECK(all.size() == 3 * kHugePageSize / (16 * kPageSize));
+  CHECK(file->used() == memory.size());
+  CHECK(all_bytes(*file, memory, 0));
+
+  // Where the stubs map it: the same bytes, in the other host file.
+  const MemoryFile::Place place = file->place(all.back().start);
+  CHECK(place.fd != file->place(memory.start).fd);
+  std::byte byte{};
+  CHECK(pread(place.fd, &byte, 1, static_cast<off_t>(place.offset)) == 1);
+  CHECK(byte == std::byte{0x5a});
+  struct stat st {};
+  REQUIRE(fstat(place.fd, &st) == 0);
+  CHECK(static_cast<uint64_t>(st.st_blocks) * 512 >= 3 * kHugePageSize);
+  CHECK(st.st_nlink == 0);
+
+  for (const Range& extent : all) file->unref(extent);
+  const Range again = *file->allocate(kHugePageSize, Storage::kDisk);
+  CHECK(all_bytes(*file, again, 0));
+}
+
+TEST_CASE("without a disk part there is no space on it") {
+  const auto file = make_file(kHugePageSize);
+  CHECK(file->limit(Storage::kDisk) == 0);
+  CHECK(file->allocate(kPageSize, Storage::kDisk).error() == Errno::kNoSpc);
+}
+
+TEST_CASE("directories that cannot have a disk part") {
+  auto backing = MemoryFile::make_backing(-1).take();
+  CHECK(MemoryFile::add_disk(backing, "/no-such-directory").error() == Errno::kNoEnt);
+  CHECK(!MemoryFile::add_disk(backing, "/proc").ok());
+  CHECK(backing.disk_bytes == 0);
 }

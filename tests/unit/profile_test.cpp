@@ -153,6 +153,7 @@ kind = "ptrace"
 toolchain = "none"
 cwd = "rw"
 home = "overlay"
+overlay_data = "disk"
 read = ["/usr", "/lib*"]
 write = ["/data"]
 hide = ["~/.ssh"]
@@ -193,9 +194,10 @@ fail_on = "medium"
   CHECK(p.toolchain == Toolchain::kNone);
   CHECK(p.cwd == CwdMode::kReadWrite);
   CHECK(p.home == HomeMode::kOverlay);
+  CHECK(p.overlay_data == OverlayData::kDisk);
   REQUIRE(p.read.size() == 2);
   CHECK(p.read[1].value == "/lib*");
-  CHECK(p.read[1].origin == "p.toml:10");
+  CHECK(p.read[1].origin == "p.toml:11");
   CHECK(p.write.at(0).value == "/data");
   CHECK(p.hide.at(0).value == "~/.ssh");
   CHECK(p.tmpfs.at(0).value == "/tmp");
@@ -204,7 +206,7 @@ fail_on = "medium"
   CHECK(p.mounts[0].target == "/data");
   CHECK(p.mounts[0].mode == MountMode::kOverlay);
   CHECK(p.mounts[0].cache == MountCache::kExclusive);
-  CHECK(p.mounts[0].origin == "p.toml:14");
+  CHECK(p.mounts[0].origin == "p.toml:15");
   CHECK(p.mounts[1].target.empty());
   CHECK(p.mounts[1].mode == MountMode::kReadOnly);
   CHECK_FALSE(p.mounts[1].cache.has_value());
@@ -225,7 +227,7 @@ fail_on = "medium"
   CHECK(p.syscall_action.kind == SyscallAction::Kind::kKill);
   REQUIRE(p.syscall_rules.size() == 2);
   CHECK(p.syscall_rules[1].pattern == "@mount");
-  CHECK(p.syscall_rules[1].origin == "p.toml:39");
+  CHECK(p.syscall_rules[1].origin == "p.toml:40");
   CHECK_FALSE(p.syscall_rules[1].action.has_value());
   CHECK(p.report_formats ==
         std::vector<report::Format>{report::Format::kJson, report::Format::kText});
