@@ -127,6 +127,7 @@ std::vector<host::FilterRow> Gofer::filter_rows() const {
       {SYS_fcntl, "locks", {arg32_is(1, F_OFD_SETLK)}},
       {SYS_fcntl, "locks", {arg32_is(1, F_OFD_GETLK)}},
       {SYS_inotify_add_watch, "changes by others", {watches}},
+      {SYS_inotify_rm_watch, "changes by others: one too many", {watches}},
       {SYS_fchdir, "inotify_add_watch takes nothing but paths", {in_proc}},
       {SYS_geteuid, "owner of files when the peer names none"},
       {SYS_setfsuid, "owner of new files"},

@@ -55,9 +55,14 @@ bool Watches::add(int directory) {
   if (!entered_ || !all_changes_are_seen(directory)) return false;
   const std::string path = std::to_string(directory);
   const Lock lock(mutex_);
-  if (live_.size() >= kMaxWatches) return false;
+  // The number of one that is there already, or a new one.
   const int watch = ::inotify_add_watch(inotify_.get(), path.c_str(), kEvents);
   if (watch < 0) return false;
+  if (live_.contains(watch)) return true;
+  if (live_.size() >= kMaxWatches) {
+    ::inotify_rm_watch(inotify_.get(), watch);
+    return false;
+  }
   live_.insert(watch);
   return true;
 }

@@ -1,13 +1,14 @@
 #include "sentry/fs/host_changes.h"
 
-#include <sys/epoll.h>
+#include <poll.h>
 
 namespace boxrun::fs {
 
-// True also when it cannot be asked.
+// True also when it cannot be asked. poll(2), because epoll_wait(2) without a timeout looks at the
+// ready list without its lock, and may find it empty while another thread looks (fs/eventpoll.c).
 bool HostChanges::rings() const {
-  epoll_event event;
-  return ::epoll_wait(bell_.get(), &event, 1, 0) != 0;
+  pollfd bell{.fd = bell_.get(), .events = POLLIN, .revents = 0};
+  return ::poll(&bell, 1, 0) != 0;
 }
 
 HostChanges::Stamp HostChanges::as_of() const {

@@ -58,7 +58,15 @@ Ref<OverlayInode> OverlayFs::wrap(Ref<vfs::Inode> lower, Ref<OverlayInode> paren
   Lock lock(mutex_);
   if (const auto known = by_lower_.find(lower.get()); known != by_lower_.end()) {
     // One that is on its way out takes itself out of the map only if it is still the one there.
-    if (known->second->try_ref()) return Ref<OverlayInode>::adopt(known->second);
+    if (known->second->try_ref()) {
+      // Somebody on the host may have moved it since: what has not been changed yet is remembered
+      // in the place where it was seen last.
+      if (known->second->found_in_) {
+        std::swap(known->second->found_in_, parent);
+        known->second->found_as_ = name;
+      }
+      return Ref<OverlayInode>::adopt(known->second);
+    }
   }
   const vfs::Inode* key = lower.get();
   auto inode = adopt_ref(new OverlayInode(*this, type, std::move(lower), {}));

@@ -122,6 +122,7 @@ class OverlayInode final : public vfs::Inode {
   Result<vfs::NewNode> copy_of_lower();
   Result<void> copy_xattrs(TmpInode& to);
   Result<void> copy_data(FileData& to, uint64_t bytes);
+  uint32_t links_of_lower(uint32_t links, int change) const;
   void forget_lower_locked();
   void pin_to_parent_locked();
   void put_locked(std::string_view name, Ref<OverlayInode> inode);

@@ -1,5 +1,6 @@
 // Attributes, extended attributes and copy-up of overlay inodes; directories are in
 // overlay_directory.cpp, open files in overlay_file.cpp.
+#include <algorithm>
 #include <utility>
 
 #include "sentry/fs/overlay_fs.h"
@@ -42,6 +43,14 @@ void OverlayInode::forget_lower_locked() NO_THREAD_SAFETY_ANALYSIS {
   if (known != fs_.by_lower_.end() && known->second == this) fs_.by_lower_.erase(known);
 }
 
+// The host may change its own count meanwhile; and a directory of a file system that does not count
+// (btrfs) has 1 whatever is in it.
+uint32_t OverlayInode::links_of_lower(uint32_t links, int change) const {
+  if (is_directory() && links < 2) return links;
+  const int64_t least = is_directory() ? 2 : 0;
+  return static_cast<uint32_t>(std::max(int64_t{links} + change, least));
+}
+
 Result<vfs::Attributes> OverlayInode::attributes() {
   Ref<TmpInode> upper;
   bool size_is_lower = false;
@@ -63,7 +72,7 @@ Result<vfs::Attributes> OverlayInode::attributes() {
   if (lower_) {
     a.ino = below.ino;
     a.btime = below.btime;
-    a.nlink = static_cast<uint32_t>(static_cast<int64_t>(below.nlink) + link_change);
+    a.nlink = links_of_lower(below.nlink, link_change);
     if (size_is_lower) {
       a.size = below.size;
       a.blocks = below.blocks;

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "sentry/vfs/call.h"
+
 namespace boxrun::fs {
 namespace {
 
@@ -103,19 +105,19 @@ Result<vfs::Statistics> P9Fs::statistics() {
                          .name_max = st.namelen};
 }
 
-Ref<P9Inode> P9Fs::inode_of(const gofer::Attr& attr, std::string target, HostChanges::Stamp as_of) {
+Ref<P9Inode> P9Fs::inode_of(const gofer::Attr& attr, std::string target, Seen seen) {
   Ref<P9Inode> known;
   {
     const Lock lock(mutex_);
     P9Inode*& slot = inodes_[attr.qid.path];
     if (slot == nullptr || !slot->try_ref()) {
-      slot = new P9Inode(*this, attr, std::move(target), as_of);
+      slot = new P9Inode(*this, attr, std::move(target), seen.as_of);
       return adopt_ref(slot);
     }
     known = adopt_ref(slot);
   }
-  if (known->learn(attr, as_of)) return known;
-  Ref<P9Inode> fresh = adopt_ref(new P9Inode(*this, attr, std::move(target), as_of));
+  if (known->learn(attr, seen)) return known;
+  Ref<P9Inode> fresh = adopt_ref(new P9Inode(*this, attr, std::move(target), seen.as_of));
   const Lock lock(mutex_);
   inodes_[attr.qid.path] = fresh.get();
   return fresh;
@@ -127,7 +129,7 @@ void P9Fs::forget(P9Inode& inode) {
   if (found != inodes_.end() && found->second == &inode) inodes_.erase(found);
 }
 
-bool P9Inode::learn(const gofer::Attr& attr, HostChanges::Stamp as_of) {
+bool P9Inode::learn(const gofer::Attr& attr, Seen seen) {
   Ref<P9HostFile> outdated;  // dropped after the lock
   const Lock lock(mutex_);
   if (!same_file(attr_, attr)) return false;
@@ -136,9 +138,10 @@ bool P9Inode::learn(const gofer::Attr& attr, HostChanges::Stamp as_of) {
   const bool changed = attr.ctime != attr_.ctime || attr.size != attr_.size;
   if (changed && !fs_.exclusive()) outdated = std::exchange(reader_, nullptr);
   attr_ = attr;
-  attr_as_of_ = as_of;
+  attr_as_of_ = seen.as_of;
   learned_at_ = steady_now();
-  stale_ = false;
+  learned_in_ = vfs::this_call();
+  if (stale_since_ <= seen.asked) stale_since_ = 0;
   return true;
 }
 

@@ -55,6 +55,12 @@ enum class P9Cache : uint8_t {
   kShared,
 };
 
+// When attributes were asked for, in two reckonings.
+struct Seen {
+  HostChanges::Stamp as_of = HostChanges::kNever;  // kNever: no bell tells of their changes
+  uint64_t asked = UINT64_MAX;                     // P9Fs::changes_made() before the question
+};
+
 class P9Fs final : public vfs::FileSystem {
  public:
   struct Config {
@@ -77,6 +83,9 @@ class P9Fs final : public vfs::FileSystem {
   gofer::Client& client() { return connection_->client(); }
   // Of a shared mount; null where changes cannot be watched.
   HostChanges* changes() const { return changes_; }
+  // Counts what the guest itself changed, so that answers to older questions are known as such.
+  uint64_t changes_made() const { return changes_made_.load(); }
+  uint64_t change_made() { return changes_made_.fetch_add(1) + 1; }
 
  private:
   friend class P9Inode;
@@ -84,13 +93,14 @@ class P9Fs final : public vfs::FileSystem {
   void last_reference_gone() override;
 
   // The inode of a file, the one that is known already if it still is. `target`: of a symlink.
-  Ref<P9Inode> inode_of(const gofer::Attr& attr, std::string target,
-                        HostChanges::Stamp as_of = HostChanges::kNever) EXCLUDES(mutex_);
+  Ref<P9Inode> inode_of(const gofer::Attr& attr, std::string target, Seen seen = {})
+      EXCLUDES(mutex_);
   void forget(P9Inode& inode) EXCLUDES(mutex_);
 
   const Ref<P9Connection> connection_;
   const P9Cache cache_;
   HostChanges* const changes_;
+  std::atomic<uint64_t> changes_made_{0};
   const std::optional<uint32_t> unmapped_id_;
   Ref<P9Inode> root_;  // fixed after construction
 
@@ -167,7 +177,7 @@ class P9Inode final : public vfs::Inode {
   };
   Result<Way> way() EXCLUDES(mutex_);
   struct Walked : gofer::WalkReply {
-    HostChanges::Stamp as_of = HostChanges::kNever;
+    Seen seen;
   };
   // Walks the way and then `names`. The steps of the way are taken care of; the reply has the rest.
   Result<Walked> walk(std::span<const std::string_view> names, gofer::WalkExtras extras);
@@ -176,10 +186,9 @@ class P9Inode final : public vfs::Inode {
   Result<gofer::WalkReply> walk_from(uint32_t start, std::span<const std::string_view> names,
                                      const gofer::WalkExtras& extras);
   Result<uint32_t> fid();
-  // False when the number stands for another file now. `as_of` when a watched directory tells of
-  // changes of these attributes.
-  bool learn(const gofer::Attr& attr, HostChanges::Stamp as_of = HostChanges::kNever)
-      EXCLUDES(mutex_);
+  // False when the number stands for another file now. `seen.as_of` when a watched directory tells
+  // of changes of these attributes.
+  bool learn(const gofer::Attr& attr, Seen seen = {}) EXCLUDES(mutex_);
   // Whether changes of names in this directory are told since then.
   bool watches(HostChanges::Stamp as_of) const {
     const HostChanges::Stamp since = watched_since_.load();
@@ -190,10 +199,11 @@ class P9Inode final : public vfs::Inode {
   void learn_watched(bool watched) EXCLUDES(mutex_);
   // As of when attr_ is known to be true unless the bell rang since; kNever: it may be outdated.
   HostChanges::Stamp trusted_locked() const REQUIRES(mutex_);
+  bool fresh_locked() const REQUIRES(mutex_);
   static int64_t steady_now();  // ns
   static uint32_t host_access(int flags);
   void learn_fid(gofer::RemoteFid fid) EXCLUDES(mutex_);
-  Ref<P9Inode> adopt(gofer::RemoteFile file, HostChanges::Stamp as_of = HostChanges::kNever);
+  Ref<P9Inode> adopt(gofer::RemoteFile file, Seen seen = {});
   Ref<P9Inode> adopt_listed(const gofer::DirectoryEntry& entry);
   vfs::Attributes to_attributes(const gofer::Attr& attr) const;
 
@@ -220,8 +230,10 @@ class P9Inode final : public vfs::Inode {
   Mutex mutex_{Rank::kInode};
   gofer::Attr attr_ GUARDED_BY(mutex_);
   int64_t learned_at_ GUARDED_BY(mutex_) = 0;  // when attr_ was true, by the host's steady clock
+  uint64_t learned_in_ GUARDED_BY(mutex_);     // vfs::this_call()
   HostChanges::Stamp attr_as_of_ GUARDED_BY(mutex_);
-  bool stale_ GUARDED_BY(mutex_) = false;  // size, times or link count have changed since
+  // Size, times or link count have changed since: the change's number; 0: nothing has.
+  uint64_t stale_since_ GUARDED_BY(mutex_) = 0;
   std::string target_ GUARDED_BY(mutex_);
   gofer::RemoteFid fid_ GUARDED_BY(mutex_);
   Ref<P9Inode> via_ GUARDED_BY(mutex_);  // without a fid: the directory, and the name in it

@@ -8,14 +8,15 @@
 
 #include "sentry/fs/p9_fs.h"
 #include "sentry/vfs/access.h"
+#include "sentry/vfs/call.h"
 
 namespace boxrun::fs {
 namespace {
 
-// On shared mounts, how long attributes that came with a lookup serve what follows in the same
-// system call. Only a path walk's own lookups matter here; fstat of an open file asks the host.
+// On shared mounts attributes that came with a lookup serve what follows in the same system call,
+// for so long.
 constexpr int64_t kFresh = 20'000'000;  // ns
-// And how long those of files in watched directories serve without having been looked at: some
+// How long those of files in watched directories serve without having been looked at: some
 // changes ring no bell (writes through a mapping or through another hard link, reads).
 constexpr int64_t kTrusted = 1'000'000'000;  // ns
 
@@ -55,6 +56,7 @@ P9Inode::P9Inode(P9Fs& fs, const gofer::Attr& attr, std::string target, HostChan
       number_(attr.qid.path),
       attr_(attr),
       learned_at_(steady_now()),
+      learned_in_(vfs::this_call()),
       attr_as_of_(as_of),
       target_(std::move(target)) {}
 
@@ -100,11 +102,12 @@ vfs::Attributes P9Inode::to_attributes(const gofer::Attr& attr) const {
 
 Result<vfs::Attributes> P9Inode::attributes() {
   Ref<P9HostFile> file;
+  const uint64_t asked = fs_.changes_made();
   {
     const Lock lock(mutex_);
-    if (fs_.exclusive() && !stale_) return to_attributes(attr_);
+    if (fs_.exclusive() && stale_since_ == 0) return to_attributes(attr_);
     file = writer_ ? writer_ : reader_;
-    if (!file && !stale_ && steady_now() - learned_at_ < kFresh) return to_attributes(attr_);
+    if (!file && stale_since_ == 0 && fresh_locked()) return to_attributes(attr_);
     const HostChanges::Stamp trusted = trusted_locked();
     if (!file && trusted != HostChanges::kNever && fs_.changes()->nothing_since(trusted)) {
       return to_attributes(attr_);
@@ -114,8 +117,9 @@ Result<vfs::Attributes> P9Inode::attributes() {
     const struct stat st = TRY(file->stat());
     const Lock lock(mutex_);
     merge(attr_, st);
-    stale_ = false;
+    if (stale_since_ <= asked) stale_since_ = 0;
     learned_at_ = steady_now();
+    learned_in_ = vfs::this_call();
     return to_attributes(attr_);
   }
   TRY(walk({}, {.stat_start = true}));
@@ -158,25 +162,26 @@ Result<P9Inode::Walked> P9Inode::walk(std::span<const std::string_view> names,
                                       gofer::WalkExtras extras) {
   const Way way = TRY(this->way());
   const HostChanges::Collection collection(fs_.changes());
+  const uint64_t asked = fs_.changes_made();
   extras.collect = collection.wanted();
   extras.watch_start = worth_watching();
   std::vector<std::string_view> all(way.names.begin(), way.names.end());
   all.insert(all.end(), names.begin(), names.end());
   const size_t prefix = way.names.size();
   if (extras.list_after) *extras.list_after += prefix;
-  Walked reply{TRY(walk_from(way.start, all, extras)), collection.stamp()};
+  Walked reply{TRY(walk_from(way.start, all, extras)), {collection.stamp(), asked}};
   // Names that were in a listing once lead to nothing, or elsewhere.
   if (reply.steps.size() < prefix) return Errno::kStale;
   for (size_t i = 0; i < prefix; i++) {
     P9Inode& inode = *way.inodes[i];
     if (reply.steps[i].attr.qid.path != inode.number_) return Errno::kStale;
-    if (!inode.learn(reply.steps[i].attr)) return Errno::kStale;
+    if (!inode.learn(reply.steps[i].attr, {HostChanges::kNever, asked})) return Errno::kStale;
     inode.learn_fid(std::move(reply.steps[i].fid));
   }
   reply.steps.erase(reply.steps.begin(), reply.steps.begin() + static_cast<ptrdiff_t>(prefix));
   if (extras.watch_start) learn_watched(reply.watched);
   if (prefix == 0 && reply.start) {
-    learn(*reply.start, is_directory() ? reply.as_of : HostChanges::kNever);
+    learn(*reply.start, {is_directory() ? reply.seen.as_of : HostChanges::kNever, asked});
   }
   if (reply.listing) learn_listing(*reply.listing);
   return reply;
@@ -208,8 +213,8 @@ void P9Inode::learn_fid(gofer::RemoteFid fid) {
   via = std::move(via_);
 }
 
-Ref<P9Inode> P9Inode::adopt(gofer::RemoteFile file, HostChanges::Stamp as_of) {
-  Ref<P9Inode> inode = fs_.inode_of(file.attr, std::move(file.target), as_of);
+Ref<P9Inode> P9Inode::adopt(gofer::RemoteFile file, Seen seen) {
+  Ref<P9Inode> inode = fs_.inode_of(file.attr, std::move(file.target), seen);
   inode->learn_fid(std::move(file.fid));
   return inode;
 }
@@ -253,9 +258,14 @@ bool P9Inode::entry_is_current(const vfs::CachedEntry& entry) {
   return fs_.changes()->nothing_since(since);
 }
 
+bool P9Inode::fresh_locked() const {
+  return learned_in_ == vfs::this_call() && steady_now() - learned_at_ < kFresh;
+}
+
 HostChanges::Stamp P9Inode::trusted_locked() const {
   const bool told = is_directory() ? watches(attr_as_of_) : attr_.nlink == 1;
-  if (!told || stale_ || steady_now() - learned_at_ >= kTrusted) return HostChanges::kNever;
+  if (!told || stale_since_ != 0 || steady_now() - learned_at_ >= kTrusted)
+    return HostChanges::kNever;
   return attr_as_of_;
 }
 
@@ -319,13 +329,14 @@ void P9Inode::look_up_remotely(std::span<const std::string_view> names,
     return;
   }
   const bool complete = reply->steps.size() == names.size();
-  out.as_of = reply->as_of;
+  out.as_of = reply->seen.as_of;
   Ref<P9Inode> at(this);
   for (gofer::RemoteFile& step : reply->steps) {
     if (at.get() != this) at->count_miss();
     // Changes of a directory's own attributes are told by its own watch.
-    const bool told = S_ISDIR(step.attr.mode) || at->watches(reply->as_of);
-    at = adopt(std::move(step), told ? reply->as_of : HostChanges::kNever);
+    const bool told = S_ISDIR(step.attr.mode) || at->watches(reply->seen.as_of);
+    at =
+        adopt(std::move(step), {told ? reply->seen.as_of : HostChanges::kNever, reply->seen.asked});
     out.inodes.emplace_back(at);
   }
   if (!complete) {
@@ -392,7 +403,7 @@ Result<Ref<P9Listing>> P9Inode::listing() {
 
 void P9Inode::outdated() {
   const Lock lock(mutex_);
-  stale_ = true;
+  stale_since_ = fs_.change_made();
 }
 
 }  // namespace boxrun::fs

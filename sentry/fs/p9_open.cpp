@@ -67,7 +67,7 @@ void P9Inode::writer_closed() {
     const Lock lock(mutex_);
     if (--writers_ > 0) return;
     // Its last writes are not in attr_, and later nobody is there to tell.
-    stale_ = true;
+    stale_since_ = fs_.change_made();
     gone = std::exchange(writer_, nullptr);
     pages = pages_;
   }

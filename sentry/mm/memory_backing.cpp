@@ -1,8 +1,9 @@
 // The host files behind a MemoryFile, made before the Sentry is sealed.
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/statvfs.h>
+#include <sys/vfs.h>
 
 #include <algorithm>
 
@@ -28,11 +29,14 @@ Result<MemoryFile::Backing> MemoryFile::make_backing(int tmpfs_dir) {
 
 Result<void> MemoryFile::add_disk(Backing& backing, const char* path) {
   UniqueFd file = TRY(own_fd(open(path, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600)));
-  struct statvfs space;
-  TRY(host_result(fstatvfs(file.get(), &space)));
+  struct statfs space;
+  TRY(host_result(fstatfs(file.get(), &space)));
+  const auto type = static_cast<uint64_t>(space.f_type);
+  if (type == TMPFS_MAGIC || type == RAMFS_MAGIC) return Errno::kOpNotSupp;
+  TRY(host_result(fallocate(file.get(), 0, 0, static_cast<off_t>(kPageSize))));
   rlimit largest{};
   TRY(host_result(getrlimit(RLIMIT_FSIZE, &largest)));
-  const uint64_t free = space.f_bavail * space.f_frsize;
+  const uint64_t free = space.f_bavail * static_cast<uint64_t>(space.f_frsize);
   const uint64_t bytes = std::min({free, kMaxDiskBytes, static_cast<uint64_t>(largest.rlim_cur)}) /
                          kHugePageSize * kHugePageSize;
   if (bytes == 0) return Errno::kNoSpc;

@@ -152,11 +152,12 @@ Result<Range> MemoryFile::allocate_on_disk(uint64_t size) {
   if (!extent) return Errno::kNoSpc;
   // The blocks now: of a full disk the touch of a page would hear by SIGBUS.
   const Place at = place(extent->start);
-  if (fallocate(at.fd, FALLOC_FL_KEEP_SIZE, static_cast<off_t>(at.offset),
-                static_cast<off_t>(size)) == 0 &&
-      clear(dirty)) {
-    return *extent;
-  }
+  int done = 0;
+  do {
+    done = fallocate(at.fd, FALLOC_FL_KEEP_SIZE, static_cast<off_t>(at.offset),
+                     static_cast<off_t>(size));
+  } while (done < 0 && errno == EINTR);
+  if (done == 0 && clear(dirty)) return *extent;
   unref(*extent);
   return Errno::kNoSpc;
 }

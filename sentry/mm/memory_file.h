@@ -43,8 +43,9 @@ class MemoryFile {
   };
   static Result<Backing> make_backing(int tmpfs_dir);
   // Adds a disk part, in a file without a name in the directory `path`, as large as what is free
-  // there, at most kMaxDiskBytes. EPERM where the guest could not execute what lies there (a mount
-  // with noexec), ENOSPC where less than 2 MiB is free, otherwise as open(2) with O_TMPFILE.
+  // there, at most kMaxDiskBytes. EOPNOTSUPP on what is memory itself (tmpfs), EPERM where the
+  // guest could not execute what lies there (a mount with noexec), ENOSPC where less than 2 MiB is
+  // free, otherwise as open(2) with O_TMPFILE.
   static Result<void> add_disk(Backing& backing, const char* path);
   static constexpr uint64_t kMaxDiskBytes = uint64_t{256} << 30;
   // Takes over `backing`, sizes and maps it. `limit_bytes` is rounded down to pages.

@@ -86,7 +86,7 @@ Result<uint64_t> sys_pwrite64(Task& task, Fd fd, UserIn<Bytes> buffer, Size size
   const auto file = TRY(task.fds().get(fd.value));
   if (!file->writable()) return Errno::kBadF;
   const mm::Pinned pinned = TRY(pin(task, buffer.addr, size.value, Access::kRead));
-  return write_file(task, *file, pinned.buffers(), At::offset(offset.value), {});
+  return write_file(task, *file, TRY(readable_part(*file, pinned)), At::offset(offset.value), {});
 }
 
 Result<uint64_t> sys_readv(Task& task, Fd fd, UserIn<iovec> vector, ULong count) {

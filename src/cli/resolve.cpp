@@ -159,8 +159,8 @@ void copy_policy(const Resolving& r) {
   report.color = r.request.color;
 }
 
-// The host's directory for the data of overlays: TMPDIR as mktemp(1) has it, but not /tmp, which is
-// memory on many hosts.
+// The host's directory for the data of overlays: TMPDIR as for mktemp(1), but without it not /tmp,
+// which is memory on many hosts.
 std::string overlay_directory(const Resolving& r) {
   if (r.profile().overlay_data == profile::OverlayData::kMemory) return {};
   const std::string chosen(r.caller.variable("TMPDIR"));

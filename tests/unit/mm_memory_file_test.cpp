@@ -261,5 +261,6 @@ TEST_CASE("directories that cannot have a disk part") {
   auto backing = MemoryFile::make_backing(-1).take();
   CHECK(MemoryFile::add_disk(backing, "/no-such-directory").error() == Errno::kNoEnt);
   CHECK(!MemoryFile::add_disk(backing, "/proc").ok());
+  CHECK(MemoryFile::add_disk(backing, "/dev/shm").error() == Errno::kOpNotSupp);  // memory
   CHECK(backing.disk_bytes == 0);
 }

@@ -37,6 +37,39 @@ struct SmallTree : TempTree {
   }
 };
 
+// A second guest, whose root is an overlay over the first one's.
+struct Overlay {
+  explicit Overlay(fs::testing::Guest& below)
+      : overlay(fs::OverlayFs::create(
+            5, below.p9, fs::TmpFs::create({.device = 6, .root_mode = 0755}, *memory, clock))),
+        caller{*context, vfs::testing::root_user(), *mounts, below.special_files, &below.denials} {}
+
+  vfs::At at(std::string_view path) const { return {context->cwd(), path}; }
+  Result<uint64_t> size(std::string_view path) {
+    vfs::begin_call();
+    const vfs::Path place = TRY(vfs::walk(caller, context->cwd(), path, {}));
+    if (!place.dentry->inode()) return Errno::kNoEnt;
+    return TRY(place.dentry->inode()->attributes()).size;
+  }
+  Result<void> append(std::string_view path, std::string_view text) {
+    vfs::begin_call();
+    const auto flags = TRY(vfs::check_open_flags({O_WRONLY | O_APPEND, 0, 0}, false));
+    const auto file = TRY(open_at(caller, at(path), flags));
+    IoBuffers from(as_bytes_of(text.data(), text.size()));
+    TRY(file->write(from, {}));
+    return {};
+  }
+
+  vfs::testing::FakeClock clock;
+  std::unique_ptr<mm::MemoryFile> memory =
+      mm::MemoryFile::create(mm::MemoryFile::make_backing(-1).take(), 16 << 20).take();
+  Ref<fs::OverlayFs> overlay;
+  Ref<vfs::MountNamespace> mounts =
+      vfs::MountNamespace::create(vfs::Mount::create({.file_system = overlay}));
+  Ref<vfs::FsContext> context = make_ref<vfs::FsContext>(mounts->root(), mounts->root(), 022);
+  vfs::Caller caller;
+};
+
 }  // namespace
 
 TEST_CASE("nobody trusts anything while the bell is being stopped") {
@@ -170,6 +203,25 @@ TEST_CASE("a change on the host is seen by the next call") {
   CHECK(guest.trips([&] { (void)guest.stat("d/e/f"); }) == 0);
 }
 
+TEST_CASE("a directory that is held is as it is now, with and without watches") {
+  const SmallTree tree;
+  for (const bool watches : {true, false}) {
+    CAPTURE(watches);
+    fs::testing::Guest guest(tree, fs::P9Cache::kShared, MountAccess::kReadWrite, {}, 256, watches);
+    const vfs::Path held = *vfs::walk(guest.caller, guest.fs_context->cwd(), "d/e", {});
+    for (int i = 0; i < 5; i++) {
+      const auto mtime = [&] {
+        vfs::begin_call();
+        return held.dentry->inode()->attributes()->mtime;
+      };
+      const Nanos before = mtime();
+      const timespec times[2] = {{i, 0}, {1000 + i + (watches ? 100 : 0), 0}};
+      REQUIRE(::utimensat(AT_FDCWD, tree.path("d/e").c_str(), times, 0) == 0);
+      CHECK(mtime() != before);
+    }
+  }
+}
+
 TEST_CASE("a file that was changed on the host is opened again") {
   const SmallTree tree;
   Watching guest(tree);
@@ -214,32 +266,47 @@ TEST_CASE("what the guest changes itself is seen as well") {
 TEST_CASE("an overlay over a watched directory asks as little and sees as much") {
   const SmallTree tree;
   Watching guest(tree);
-  vfs::testing::FakeClock clock;
-  const auto memory =
-      mm::MemoryFile::create(mm::MemoryFile::make_backing(-1).take(), 16 << 20).take();
-  const auto overlay = fs::OverlayFs::create(
-      5, guest.p9, fs::TmpFs::create({.device = 6, .root_mode = 0755}, *memory, clock));
-  const auto mounts = vfs::MountNamespace::create(vfs::Mount::create({.file_system = overlay}));
-  const auto context = make_ref<vfs::FsContext>(mounts->root(), mounts->root(), 022);
-  vfs::Caller caller{*context, vfs::testing::root_user(), *mounts, guest.special_files,
-                     &guest.denials};
-  const auto size = [&](std::string_view path) -> Result<uint64_t> {
-    const vfs::Path place = TRY(vfs::walk(caller, context->cwd(), path, {}));
-    return TRY(place.dentry->inode()->attributes()).size;
-  };
+  Overlay over(guest);
   for (int i = 0; i < 12; i++) {
-    CHECK(*size("d/e/f") == 5);
-    CHECK(size("d/e/new").error() == Errno::kNoEnt);
+    CHECK(*over.size("d/e/f") == 5);
+    CHECK(over.size("d/e/new").error() == Errno::kNoEnt);
   }
-  CHECK(guest.trips([&] { CHECK(*size("d/e/f") == 5); }) == 0);
-  CHECK(guest.trips([&] { CHECK(size("d/e/new").error() == Errno::kNoEnt); }) == 0);
+  CHECK(guest.trips([&] { CHECK(*over.size("d/e/f") == 5); }) == 0);
+  CHECK(guest.trips([&] { CHECK(over.size("d/e/new").error() == Errno::kNoEnt); }) == 0);
   tree.file("d/e/f", "123456");
-  CHECK(*size("d/e/f") == 6);
+  CHECK(*over.size("d/e/f") == 6);
   tree.file("d/e/new", "1");
-  CHECK(*size("d/e/new") == 1);
-  REQUIRE(unlink_file(caller, {context->cwd(), "d/e/f"}).ok());
+  CHECK(*over.size("d/e/new") == 1);
+  REQUIRE(unlink_file(over.caller, over.at("d/e/f")).ok());
   tree.file("d/e/f", "1234567");
-  CHECK(size("d/e/f").error() == Errno::kNoEnt);
+  CHECK(over.size("d/e/f").error() == Errno::kNoEnt);
+}
+
+TEST_CASE("links that both sides take away do not fall below none") {
+  const SmallTree tree;
+  Watching guest(tree);
+  Overlay over(guest);
+  const vfs::Path held = *vfs::walk(over.caller, over.context->cwd(), "d/e/f", {});
+  REQUIRE(unlink_file(over.caller, over.at("d/e/f")).ok());
+  REQUIRE(::unlink(tree.path("d/e/f").c_str()) == 0);
+  vfs::begin_call();
+  CHECK(held.dentry->inode()->attributes()->nlink == 0);
+}
+
+TEST_CASE("what the host renames before the guest changes it has one name in an overlay") {
+  const SmallTree tree;
+  tree.file("draft", "1");
+  Watching guest(tree);
+  Overlay over(guest);
+  REQUIRE(over.append("d/e/f", "").ok());
+  CHECK(*over.size("draft") == 1);
+  CHECK(*over.size("d/e/f") == 5);
+  std::filesystem::rename(tree.path("draft"), tree.path("final"));
+  std::filesystem::rename(tree.path("d"), tree.path("c"));
+  REQUIRE(over.append("final", "23").ok());
+  CHECK(*over.size("final") == 3);
+  CHECK(over.size("draft").error() == Errno::kNoEnt);
+  for (const auto& difference : over.overlay->differences(10)) CHECK(difference.path != "draft");
 }
 
 // The writer publishes what it has done after it did so: who reads the publication first must not

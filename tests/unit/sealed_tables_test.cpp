@@ -52,7 +52,7 @@ Sealed gofer_process() {
           gofer->filter_rows(),
           {SYS_openat, SYS_statx, SYS_readlinkat, SYS_fchmodat, SYS_fchownat, SYS_utimensat,
            SYS_mkdirat, SYS_mknodat, SYS_symlinkat, SYS_linkat, SYS_unlinkat, SYS_renameat2,
-           SYS_inotify_add_watch, SYS_fchdir}};
+           SYS_inotify_add_watch, SYS_inotify_rm_watch, SYS_fchdir}};
 }
 
 // Empty rows where this host runs no platform: then there is no Sentry, either.
