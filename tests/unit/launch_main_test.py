@@ -8,6 +8,7 @@ capabilities and new privileges taken away. Ends only processes that it started.
 import os
 import pathlib
 import pty
+import re
 import resource
 import select
 import signal
@@ -24,14 +25,14 @@ BOUND = 30  # seconds that anything may take on a busy machine
 class Run:
     """boxrun in the background, with pipes; `up()` waits for the target's first line."""
 
-    def __init__(self, *words, **settings):
+    def __init__(self, *words, cwd="/", **settings):
         self.process = subprocess.Popen(
             [BOXRUN, *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            cwd="/",
+            cwd=cwd,
             # A group of its own that is not orphaned, whoever runs the tests: orphaned ones cannot be stopped.
             process_group=0,
             **settings,
@@ -96,15 +97,37 @@ def busiest(pids):
 def newest_guest(pids):
     """The stub made last of those that a guest runs in: it has a thread besides the parked one."""
     def age(pid):
-        return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]), pid
+        try:
+            if len(os.listdir(f"/proc/{pid}/task")) < 2:
+                return -1, pid
+            return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]), pid
+        except OSError:  # gone since it was listed, as what an execve leaves behind is
+            return -1, pid
 
-    return max((pid for pid in pids if len(os.listdir(f"/proc/{pid}/task")) > 1), key=age)
+    return max(pids, key=age)
 
 
 def descendants(pid):
     found = []
     for child in children(pid):
         found += [child, *descendants(child)]
+    return found
+
+
+def may_see_descriptors():
+    """Whether /proc shows what sealed processes hold open: they are not dumpable (ptrace(2))."""
+    status = pathlib.Path("/proc/self/status").read_text()
+    capabilities = int(re.search(r"^CapEff:\s*(\w+)", status, re.MULTILINE)[1], 16)
+    return bool(capabilities >> 19 & 1)  # CAP_SYS_PTRACE
+
+
+def nameless_files(pid, folder):
+    """The sizes on the disk, in bytes, of the open files of `pid` that are in `folder` but have no name there."""
+    found = []
+    for link in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+        # Seen from another mount namespace the path may lack its beginning.
+        if f"/{pathlib.Path(folder).name}/" in os.readlink(link) and link.stat().st_nlink == 0:
+            found.append(link.stat().st_blocks * 512)
     return found
 
 
@@ -128,6 +151,7 @@ def all_gone(pids):
 VIOLATE_AND_WAIT = "true 2>/dev/null < /etc/shadow; echo up; read x"
 VIOLATE_AND_SPIN = "true 2>/dev/null < /etc/shadow; echo up; while :; do :; done"
 WAIT = "echo up; read x"
+SLEEP = "python3 -c 'import time; print(\"up\", flush=True); time.sleep(1000)'"
 
 
 class Ends(unittest.TestCase):
@@ -216,10 +240,27 @@ print("done")
         return done
 
     def test_it_is_no_memory(self):
-        before = set(os.listdir("/var/tmp"))
-        done = self.run_it("-m", "96M", "--overlay-data", "disk")
-        self.assertEqual((done.returncode, done.stdout), (0, "done\n"), done.stderr)
-        self.assertEqual(set(os.listdir("/var/tmp")) - before, set())
+        with tempfile.TemporaryDirectory(dir="/var/tmp") as disk:
+            done = self.run_it("-m", "96M", "--overlay-data", "disk", tmpdir=disk)
+            self.assertEqual((done.returncode, done.stdout), (0, "done\n"), done.stderr)
+            self.assertEqual(os.listdir(disk), [])
+
+    def written(self, data, look):
+        """What `look(sentry, disk)` finds while a target has written 8 MiB to an overlay."""
+        script = "head -c 8388608 /dev/urandom > big; echo up; read x"
+        with tempfile.TemporaryDirectory(dir="/var/tmp") as disk, tempfile.TemporaryDirectory() as folder:
+            settings = {"cwd": folder, "env": os.environ | {"TMPDIR": disk}}
+            with Run("--overlay-data", data, "sh", "-c", script, **settings) as run:
+                return look(family(run.up().process.pid)["sentry"], disk)
+
+    def test_its_file_has_no_name(self):
+        self.assertEqual(self.written("disk", lambda _, disk: os.listdir(disk)), [])
+
+    @unittest.skipUnless(may_see_descriptors(), "needs CAP_SYS_PTRACE to see what the Sentry holds open")
+    def test_its_file_is_where_it_should_be(self):
+        (size,) = self.written("disk", nameless_files)
+        self.assertGreaterEqual(size, 8 << 20)
+        self.assertEqual(self.written("memory", nameless_files), [])
 
     def test_in_memory_it_is(self):
         done = self.run_it("-m", "96M", "--overlay-data", "memory")
@@ -301,11 +342,13 @@ class Deaths(unittest.TestCase):
         self.assertIn("/etc/shadow", errors)
         self.assertRegex(errors, r"process\.lost +sh\[2\] \(its host process was killed\) +-> killed")
 
-    def kill_newest(self, *words):
-        """(status, output): of a run whose youngest process loses its stub."""
-        with Run(*words) as run:
+    def kill_newest(self, script):
+        """(status, output): of a run whose youngest process loses its stub. It says itself, by a line, that
+        it is what it is going to be, and may have that line from its standard input."""
+        with Run("sh", "-c", script) as run:
+            run.process.stdin.write("up\n")
+            run.process.stdin.flush()
             run.up()
-            time.sleep(0.2)  # until it sleeps
             members = family(run.process.pid)
             os.kill(newest_guest(members["stubs"]), signal.SIGKILL)
             status, errors = run.end()
@@ -314,13 +357,13 @@ class Deaths(unittest.TestCase):
             return status, run.output
 
     def test_a_stub_killed_while_the_target_waits(self):
-        for wait in ("exec sleep 1000", "read x", "exec cat"):
-            with self.subTest(wait=wait):
-                self.assertEqual(self.kill_newest("sh", "-c", f"echo up; {wait}")[0], 137)
+        for script in (f"exec {SLEEP}", "read x; echo $x; read x", "exec cat"):
+            with self.subTest(script=script):
+                self.assertEqual(self.kill_newest(script)[0], 137)
 
     def test_a_stub_of_one_process_is_not_the_others(self):
-        script = "sh -c 'echo up; exec sleep 1000' & wait $!; echo child $?; sh -c 'exit 3'"
-        self.assertEqual(self.kill_newest("sh", "-c", script), (3, "child 137\n"))
+        script = f"{SLEEP} & wait $!; echo child $?; sh -c 'exit 3'"
+        self.assertEqual(self.kill_newest(script), (3, "child 137\n"))
 
     def test_a_killed_monitor(self):
         with Run("sh", "-c", WAIT) as run:
