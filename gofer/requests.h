@@ -24,6 +24,7 @@ class Requests {
  private:
   Outcome batch(const Frame& frame);
   Outcome one(const Frame& frame);
+  Outcome change(const Frame& frame);
   Outcome extension(const Frame& frame);
   Outcome no_authentication(const Frame& frame);
   template <class Request>

@@ -141,6 +141,16 @@ Requests::Outcome Requests::one(const Frame& frame) {
       return answer<Tgetlock>(frame);
     case Type::kTreaddir:
       return answer<Treaddir>(frame);
+    case Type::kTxattrwalk:
+      return answer<Txattrwalk>(frame);
+    default:
+      return change(frame);
+  }
+}
+
+// The requests for names and attributes to be other ones.
+Requests::Outcome Requests::change(const Frame& frame) {
+  switch (frame.type) {
     case Type::kTsetattr:
       return answer<Tsetattr>(frame);
     case Type::kTmkdir:
@@ -159,8 +169,6 @@ Requests::Outcome Requests::one(const Frame& frame) {
       return answer<Trename>(frame);
     case Type::kTrenameat:
       return answer<Trenameat>(frame);
-    case Type::kTxattrwalk:
-      return answer<Txattrwalk>(frame);
     case Type::kTxattrcreate:
       return answer<Txattrcreate>(frame);
     default:

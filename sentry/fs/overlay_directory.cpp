@@ -1,5 +1,7 @@
-// Names in overlay directories. The caller holds the directory's mutex (Dentry::directory_mutex),
-// so a name does not change between a look at the lower directory and the change here.
+// Names in overlay directories. The caller holds the mutex (Dentry::directory_mutex) of a directory
+// that changes or that a lookup begins in, so there a name does not change between a look at the
+// lower directory and the change here. Deeper directories of lookup_path are not held: what is
+// found in them never replaces what the name cache has (DentryCache::Other::kKeep).
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <sys/stat.h>

@@ -71,6 +71,11 @@ Result<uint64_t> set_keep_caps(Task& task, uint64_t value) {
   return uint64_t{0};
 }
 
+Result<uint64_t> read_bounding(Task& task, uint64_t cap) {
+  if (cap > CAP_LAST_CAP) return Errno::kInval;
+  return task.cred().bounding.has(static_cast<int>(cap)) ? 1 : 0;
+}
+
 Result<uint64_t> drop_bounding(Task& task, uint64_t cap) {
   if (cap > CAP_LAST_CAP) return Errno::kInval;
   if (!task.cred().has_capability(CAP_SETPCAP)) return Errno::kPerm;
@@ -111,6 +116,15 @@ Result<uint64_t> set_subreaper(Task& task, uint64_t value) {
   return uint64_t{0};
 }
 
+Result<uint64_t> get_subreaper(Task& task, UserOut<int> out) {
+  int value = 0;
+  {
+    kernel::TreeLock tree(task.kernel().tree());
+    value = task.group().links(tree).subreaper ? 1 : 0;
+  }
+  return zero(task.mm().write(out, value));
+}
+
 bool any(std::initializer_list<ULong> args) {
   return std::any_of(args.begin(), args.end(), [](ULong a) { return a.value != 0; });
 }
@@ -121,66 +135,12 @@ Result<uint64_t> only(ULong arg, uint64_t value) {
   return uint64_t{0};
 }
 
-}  // namespace
-
-Result<uint64_t> sys_prctl(Task& task, Command option, ULong arg2, ULong arg3, ULong arg4,
-                           ULong arg5) {
-  using Dumpable = kernel::ThreadGroup::Dumpable;
+// What the guest may ask for but not change: it is a matter of the hardware or of the Sentry.
+Result<uint64_t> unchanging(Task& task, Command option, ULong arg2, ULong arg3, ULong arg4,
+                            ULong arg5) {
   switch (option.value) {
-    case PR_SET_PDEATHSIG:
-      return set_pdeath_signal(task, arg2.value);
-    case PR_GET_PDEATHSIG:
-      return zero(task.mm().write(UserOut<int>{arg2.value}, task.pdeath_signal));
-    case PR_SET_DUMPABLE:
-      return set_dumpable(task, arg2.value);
-    case PR_GET_DUMPABLE:
-      return task.group().dumpable == Dumpable::kYes ? 1 : 0;
     case PR_GET_SECCOMP:
       return 0;  // no filter of the guest's own
-    case PR_SET_NAME:
-      return set_name(task, arg2.value);
-    case PR_GET_NAME:
-      return get_name(task, arg2.value);
-    case PR_SET_KEEPCAPS:
-      return set_keep_caps(task, arg2.value);
-    case PR_GET_KEEPCAPS:
-      return (task.cred().securebits & SECBIT_KEEP_CAPS) != 0 ? 1 : 0;
-    case PR_SET_SECUREBITS:
-      return set_securebits(task, arg2.value);
-    case PR_GET_SECUREBITS:
-      return uint64_t{task.cred().securebits};
-    case PR_CAPBSET_READ:
-      if (arg2.value > CAP_LAST_CAP) return Errno::kInval;
-      return task.cred().bounding.has(static_cast<int>(arg2.value)) ? 1 : 0;
-    case PR_CAPBSET_DROP:
-      return drop_bounding(task, arg2.value);
-    case PR_CAP_AMBIENT:
-      if (any({arg4, arg5})) return Errno::kInval;
-      return change_ambient(task, arg2.value, arg3.value);
-    case PR_SET_NO_NEW_PRIVS:
-      if (arg2.value != 1 || any({arg3, arg4, arg5})) return Errno::kInval;
-      task.no_new_privs = true;
-      return uint64_t{0};
-    case PR_GET_NO_NEW_PRIVS:
-      if (any({arg2, arg3, arg4, arg5})) return Errno::kInval;
-      return task.no_new_privs ? 1 : 0;
-    case PR_SET_CHILD_SUBREAPER:
-      return set_subreaper(task, arg2.value);
-    case PR_GET_CHILD_SUBREAPER: {
-      int value = 0;
-      {
-        kernel::TreeLock tree(task.kernel().tree());
-        value = task.group().links(tree).subreaper ? 1 : 0;
-      }
-      return zero(task.mm().write(UserOut<int>{arg2.value}, value));
-    }
-    case PR_SET_TIMERSLACK:
-      task.timer_slack = arg2.value == 0 ? 50'000 : static_cast<Nanos>(arg2.value & INT64_MAX);
-      return uint64_t{0};
-    case PR_GET_TIMERSLACK:
-      return static_cast<uint64_t>(task.timer_slack);
-    case PR_GET_TID_ADDRESS:
-      return zero(task.mm().write(UserOut<uint64_t>{arg2.value}, task.clear_child_tid));
     // A cooperative answer: transparent huge pages are the Sentry's business.
     case PR_GET_THP_DISABLE:
       return uint64_t{0};
@@ -203,6 +163,62 @@ Result<uint64_t> sys_prctl(Task& task, Command option, ULong arg2, ULong arg3, U
     // CAP_SYS_RESOURCE. Programs go on without either.
     default:
       return Errno::kInval;
+  }
+}
+
+}  // namespace
+
+Result<uint64_t> sys_prctl(Task& task, Command option, ULong arg2, ULong arg3, ULong arg4,
+                           ULong arg5) {
+  using Dumpable = kernel::ThreadGroup::Dumpable;
+  switch (option.value) {
+    case PR_SET_PDEATHSIG:
+      return set_pdeath_signal(task, arg2.value);
+    case PR_GET_PDEATHSIG:
+      return zero(task.mm().write(UserOut<int>{arg2.value}, task.pdeath_signal));
+    case PR_SET_DUMPABLE:
+      return set_dumpable(task, arg2.value);
+    case PR_GET_DUMPABLE:
+      return task.group().dumpable == Dumpable::kYes ? 1 : 0;
+    case PR_SET_NAME:
+      return set_name(task, arg2.value);
+    case PR_GET_NAME:
+      return get_name(task, arg2.value);
+    case PR_SET_KEEPCAPS:
+      return set_keep_caps(task, arg2.value);
+    case PR_GET_KEEPCAPS:
+      return (task.cred().securebits & SECBIT_KEEP_CAPS) != 0 ? 1 : 0;
+    case PR_SET_SECUREBITS:
+      return set_securebits(task, arg2.value);
+    case PR_GET_SECUREBITS:
+      return uint64_t{task.cred().securebits};
+    case PR_CAPBSET_READ:
+      return read_bounding(task, arg2.value);
+    case PR_CAPBSET_DROP:
+      return drop_bounding(task, arg2.value);
+    case PR_CAP_AMBIENT:
+      if (any({arg4, arg5})) return Errno::kInval;
+      return change_ambient(task, arg2.value, arg3.value);
+    case PR_SET_NO_NEW_PRIVS:
+      if (arg2.value != 1 || any({arg3, arg4, arg5})) return Errno::kInval;
+      task.no_new_privs = true;
+      return uint64_t{0};
+    case PR_GET_NO_NEW_PRIVS:
+      if (any({arg2, arg3, arg4, arg5})) return Errno::kInval;
+      return task.no_new_privs ? 1 : 0;
+    case PR_SET_CHILD_SUBREAPER:
+      return set_subreaper(task, arg2.value);
+    case PR_GET_CHILD_SUBREAPER:
+      return get_subreaper(task, UserOut<int>{arg2.value});
+    case PR_SET_TIMERSLACK:
+      task.timer_slack = arg2.value == 0 ? 50'000 : static_cast<Nanos>(arg2.value & INT64_MAX);
+      return uint64_t{0};
+    case PR_GET_TIMERSLACK:
+      return static_cast<uint64_t>(task.timer_slack);
+    case PR_GET_TID_ADDRESS:
+      return zero(task.mm().write(UserOut<uint64_t>{arg2.value}, task.clear_child_tid));
+    default:
+      return unchanging(task, option, arg2, arg3, arg4, arg5);
   }
 }
 

@@ -57,9 +57,9 @@ enum class XattrCreate : uint8_t { kAny, kMustCreate, kMustReplace };  // setxat
 // An object of a file system: a file, a directory, a device node. Names belong to Dentry, open
 // files to FileDescription. Shared by Ref; whoever holds an inode also keeps its file system, by a
 // Path or otherwise. Methods are called from any thread, without permission checks (operations.h
-// has made them); implementations lock for themselves with ranks from kInode on. Methods that
-// change a directory, and lookups in it, are serialised per directory by the caller
-// (Dentry::directory_mutex). The defaults are what Linux answers for a type that lacks the method.
+// has made them); implementations lock for themselves with ranks from kInode on. The caller holds
+// Dentry::directory_mutex of a directory that changes or that a lookup begins in, not of the deeper
+// ones of lookup_path (README.md). The defaults are what Linux answers where a type lacks a method.
 class Inode : public RefCounted {
  public:
   FileType type() const { return type_; }

@@ -51,7 +51,8 @@ Advice advise(const Record& record, const std::string& home) {
     case Kind::kLimitOverlaySize:
       return {"--overlay-size SIZE", ""};
     case Kind::kProcessLost:
-      return {"", "it ended from outside the sandbox, or for want of the host's memory"};
+      return {"",
+              "it ended from outside, for want of the host's memory, or at its limit of threads"};
     case Kind::kLimitTimeout:
       return {"--timeout TIME", ""};
   }
