@@ -19,6 +19,7 @@ namespace boxrun::cli {
 
 using profile::Error;
 using profile::Expected;
+using profile::is_within;
 
 namespace {
 
@@ -74,10 +75,21 @@ std::string absolute_hide_glob(std::string_view glob, std::string_view home, std
   return profile::absolute_path(profile::expand_home(glob, home), cwd);
 }
 
-bool is_within(std::string_view path, std::string_view directory) {
-  if (directory == "/") return true;
-  return path.starts_with(directory) &&
-         (path.size() == directory.size() || path[directory.size()] == '/');
+std::string real_hide_glob(const std::string& glob) {
+  constexpr const char* kSpecial = "*?[\\";
+  size_t end = glob.find_first_of(kSpecial);
+  end = end == std::string::npos ? glob.size() : glob.rfind('/', end);
+  for (; end != 0; end = glob.rfind('/', end - 1)) {
+    const std::string real = real_path(glob.substr(0, end));
+    if (real.empty()) continue;
+    std::string out;
+    for (const char c : real) {
+      if (std::strchr(kSpecial, c) != nullptr) out += '\\';
+      out += c;
+    }
+    return out + glob.substr(end);
+  }
+  return glob;
 }
 
 std::string real_path(const std::string& path) {
@@ -95,11 +107,11 @@ std::string MountPlan::follow_root_links(const std::string& path) const {
 }
 
 Expected<bool> MountPlan::add(const std::string& source, const std::string& target, MountMode mode,
-                              MountCache cache, Asked asked, const std::string& origin) {
+                              MountCache cache, const Claim& claim) {
   const std::string real = real_path(source);
   if (real.empty()) {
-    if (asked == Asked::kByList && errno == ENOENT) return false;
-    return Error{fmt::format("{}: the source '{}' cannot be mounted: {}", origin, source,
+    if (claim.asked == Asked::kByList && errno == ENOENT) return false;
+    return Error{fmt::format("{}: the source '{}' cannot be mounted: {}", claim.origin, source,
                              strerrordesc_np(errno))};
   }
   if (source == target && is_in_root(source) && real != source) {
@@ -108,14 +120,23 @@ Expected<bool> MountPlan::add(const std::string& source, const std::string& targ
         std::ranges::any_of(links_, [&](const SymlinkSpec& link) { return link.path == source; });
     if (!known) links_.push_back({source, text});
     if (host_path(real)) return true;
-    return add_real(real, real, mode, cache, asked, origin);
+    return add_real(real, real, mode, cache, claim);
   }
-  return add_real(real, target, mode, cache, asked, origin);
+  return add_real(real, target, mode, cache, claim);
+}
+
+std::vector<HideGlob> MountPlan::what_hides(const std::string& real) const {
+  std::vector<HideGlob> found;
+  for (const HideGlob& glob : hide_) {
+    if (is_hidden({glob.glob}, real)) found.push_back(glob);
+  }
+  std::ranges::stable_sort(found, {}, &HideGlob::order);
+  return found;
 }
 
 Expected<bool> MountPlan::add_real(const std::string& real, const std::string& target,
-                                   MountMode mode, MountCache cache, Asked asked,
-                                   const std::string& origin) {
+                                   MountMode mode, MountCache cache, const Claim& claim) {
+  const std::string& origin = claim.origin;
   if (target == "/") {
     return Error{
         fmt::format("{}: nothing can be mounted at /; mount its directories one by one", origin)};
@@ -134,15 +155,20 @@ Expected<bool> MountPlan::add_real(const std::string& real, const std::string& t
     return Error{fmt::format("{}: '{}' is neither a directory nor a regular file", origin, real)};
   }
   MountSpec mount{real, follow_root_links(target), mode, cache, S_ISDIR(status.st_mode), origin,
-                  hide_};
-  if (is_hidden(hide_, real)) {
-    const auto hides = [&](const std::string& glob) { return is_hidden({glob}, real); };
-    if (asked == Asked::kByInference) {
-      return Error{
-          fmt::format("{}: '{}' is hidden by '{}'; name it with --ro or --overlay to show it",
-                      origin, real, *std::ranges::find_if(hide_, hides))};
-    }
-    std::erase_if(mount.hide, hides);
+                  {}};
+  const std::vector<HideGlob> hiding = what_hides(real);
+  if (!hiding.empty() && claim.asked == Asked::kByInference) {
+    return Error{
+        fmt::format("{}: '{}' is hidden by '{}'; name it with --ro or --overlay to show it", origin,
+                    real, hiding.back().glob)};
+  }
+  if (!hiding.empty() && hiding.back().order > claim.order) {
+    hidden_.push_back({mount.target, hiding.back().origin});
+    return true;
+  }
+  for (const HideGlob& glob : hide_) {
+    if (std::ranges::find(hiding, glob.glob, &HideGlob::glob) == hiding.end())
+      mount.hide.push_back(glob.glob);
   }
   std::erase_if(mounts_, [&](const MountSpec& earlier) { return earlier.target == mount.target; });
   mounts_.push_back(std::move(mount));
@@ -177,9 +203,12 @@ void MountPlan::finish(RunSpec& spec) {
     return std::ranges::any_of(mounts_,
                                [&](const MountSpec& mount) { return mount.target == tmpfs.path; });
   });
+  // Below another mount it is the Gofer that hides it.
+  std::erase_if(hidden_, [&](const HiddenSpec& hidden) { return host_path(hidden.path); });
   std::ranges::stable_sort(mounts_, {}, [](const MountSpec& m) { return depth(m.target); });
   std::ranges::stable_sort(tmpfs_, {}, [](const TmpfsSpec& t) { return depth(t.path); });
   spec.mounts = std::move(mounts_);
+  spec.hidden = std::move(hidden_);
   spec.symlinks = std::move(links_);
   spec.tmpfs = std::move(tmpfs_);
 }

@@ -8,6 +8,13 @@
 
 namespace boxrun::cli {
 
+// One pattern of `hide`, absolute and accepted by gofer::HidePatterns.
+struct HideGlob {
+  std::string glob;
+  profile::Order order;
+  std::string origin;
+};
+
 // The file tree of the sandbox while it is put together: mounts, the root's symbolic links, empty
 // directories, and which host file a guest path shows.
 class MountPlan {
@@ -15,18 +22,22 @@ class MountPlan {
   // Who wants a mount decides two things: whether a source that is not there is an error, and
   // whether a hidden one is shown, because it was named.
   enum class Asked : uint8_t {
-    kByName,       // --ro and its like: must exist, is shown
-    kByList,       // read of the profile: may be absent, is shown
+    kByName,       // --ro and its like: must exist
+    kByList,       // read of the profile: may be absent
     kByInference,  // the current directory, the toolchain: must exist, hidden is an error
   };
+  struct Claim {
+    Asked asked;
+    profile::Order order;  // a `hide` above it takes it away; unless by inference
+    std::string origin;
+  };
 
-  // Hide globs are absolute and were accepted by gofer::HidePatterns.
-  explicit MountPlan(std::vector<std::string> hide_globs) : hide_(std::move(hide_globs)) {}
+  explicit MountPlan(std::vector<HideGlob> hide) : hide_(std::move(hide)) {}
 
   // Adds a mount of `source` (absolute, may have symbolic links) at `target` (absolute). A
   // directory of the root that is a symbolic link on the host becomes one in the guest.
   profile::Expected<bool> add(const std::string& source, const std::string& target, MountMode mode,
-                              MountCache cache, Asked asked, const std::string& origin);
+                              MountCache cache, const Claim& claim);
   void add_tmpfs(TmpfsSpec tmpfs);
 
   // The host path that the guest path `path` shows, following the root's links only; nothing where
@@ -39,11 +50,13 @@ class MountPlan {
  private:
   std::string follow_root_links(const std::string& path) const;
   profile::Expected<bool> add_real(const std::string& real, const std::string& target,
-                                   MountMode mode, MountCache cache, Asked asked,
-                                   const std::string& origin);
+                                   MountMode mode, MountCache cache, const Claim& claim);
+  // Those of the globs that match the path, the one of the highest order last.
+  std::vector<HideGlob> what_hides(const std::string& real) const;
 
-  std::vector<std::string> hide_;
+  std::vector<HideGlob> hide_;
   std::vector<MountSpec> mounts_;
+  std::vector<HiddenSpec> hidden_;
   std::vector<SymlinkSpec> links_;
   std::vector<TmpfsSpec> tmpfs_;
 };
@@ -52,12 +65,13 @@ class MountPlan {
 // other relative one starts at `cwd`.
 std::string absolute_hide_glob(std::string_view glob, std::string_view home, std::string_view cwd);
 
+// The absolute glob with the symbolic links before its first name with a glob character resolved,
+// as far as they lead somewhere: the paths that patterns are matched with have none.
+std::string real_hide_glob(const std::string& glob);
+
 // Whether one of the absolute globs matches the host path or a directory above it, as the Gofer
 // will see it.
 bool is_hidden(const std::vector<std::string>& globs, const std::string& path);
-
-// Whether `path` is `directory` or below it; both absolute and without "." and "..".
-bool is_within(std::string_view path, std::string_view directory);
 
 // realpath(3); empty on error, with errno.
 std::string real_path(const std::string& path);

@@ -86,6 +86,9 @@ std::string describe(const RunSpec& spec) {
                      shell_word(spec.identity.home));
   out += fmt::format("hostname  {}\n", spec.hostname);
   for (const MountSpec& mount : spec.mounts) out += describe_mount(mount);
+  for (const HiddenSpec& hidden : spec.hidden) {
+    out += fmt::format("hidden    {} ({})\n", shell_word(hidden.path), escape_text(hidden.origin));
+  }
   for (const SymlinkSpec& link : spec.symlinks) {
     out += fmt::format("symlink   {} -> {}\n", shell_word(link.path), shell_word(link.text));
   }

@@ -21,6 +21,7 @@ using profile::expand_glob;
 using profile::expand_home;
 using profile::Expected;
 using profile::Located;
+using profile::Order;
 using Asked = MountPlan::Asked;
 
 namespace {
@@ -38,21 +39,25 @@ struct Resolving {
   }
 };
 
-Expected<std::vector<std::string>> hide_globs(const Resolving& r) {
-  std::vector<std::string> globs;
-  const std::string real_home = real_path(r.home());
-  for (const Located& glob : r.profile().hide) {
-    globs.push_back(absolute_hide_glob(glob.value, r.home(), r.caller.cwd));
-    if (!gofer::HidePatterns::create(std::span(&globs.back(), 1))) {
-      return Error{fmt::format("{}: '{}' is no pattern for hidden files", glob.origin, glob.value)};
-    }
-    // Mount sources are real paths; a home directory often is a link to another disk.
-    if (glob.value.starts_with('~') && !real_home.empty() && real_home != r.home()) {
-      globs.push_back(absolute_hide_glob(glob.value, real_home, r.caller.cwd));
+// Mount sources are real paths, patterns as people write them: each is taken as it is, which hides
+// a link, and with its links resolved, which hides what they lead to.
+Expected<std::vector<HideGlob>> hide_globs(const Resolving& r) {
+  std::vector<HideGlob> globs;
+  for (const Located& entry : r.profile().hide) {
+    const std::string written = absolute_hide_glob(entry.value, r.home(), r.caller.cwd);
+    for (const std::string& glob : {written, real_hide_glob(written)}) {
+      if (!gofer::HidePatterns::create(std::span(&glob, 1))) {
+        return Error{
+            fmt::format("{}: '{}' is no pattern for hidden files", entry.origin, entry.value)};
+      }
+      globs.push_back({glob, {entry.layer, Order::Rank::kHide}, entry.origin});
     }
   }
-  std::ranges::sort(globs);
-  globs.erase(std::unique(globs.begin(), globs.end()), globs.end());
+  // Of equal ones the one of the highest order stays.
+  std::ranges::stable_sort(globs, std::ranges::greater(), &HideGlob::order);
+  std::ranges::stable_sort(globs, {}, &HideGlob::glob);
+  const auto same = [](const HideGlob& a, const HideGlob& b) { return a.glob == b.glob; };
+  globs.erase(std::unique(globs.begin(), globs.end(), same), globs.end());
   return globs;
 }
 
@@ -62,7 +67,8 @@ Expected<bool> add_list(const Resolving& r, const std::vector<Located>& paths, M
       mode == MountMode::kReadOnly ? MountCache::kExclusive : MountCache::kShared;
   for (const Located& entry : paths) {
     for (const std::string& path : expand_glob(r.absolute(entry.value))) {
-      Expected<bool> added = plan.add(path, path, mode, cache, asked, entry.origin);
+      Expected<bool> added = plan.add(path, path, mode, cache,
+                                      {asked, {entry.layer, Order::Rank::kList}, entry.origin});
       if (!added.ok()) return added;
     }
   }
@@ -78,7 +84,7 @@ Expected<bool> add_home(const Resolving& r, MountPlan& plan) {
   }
   return plan.add(r.home(), r.home(),
                   mode == profile::HomeMode::kOverlay ? MountMode::kOverlay : MountMode::kReadOnly,
-                  MountCache::kShared, Asked::kByInference, "[filesystem] home");
+                  MountCache::kShared, {Asked::kByInference, {}, "[filesystem] home"});
 }
 
 Expected<bool> add_cwd(const Resolving& r, MountPlan& plan) {
@@ -88,8 +94,8 @@ Expected<bool> add_cwd(const Resolving& r, MountPlan& plan) {
   MountMode mode = MountMode::kOverlay;
   if (r.profile().cwd == profile::CwdMode::kReadOnly) mode = MountMode::kReadOnly;
   if (r.profile().cwd == profile::CwdMode::kReadWrite) mode = MountMode::kReadWrite;
-  return plan.add(r.spec.cwd, r.spec.cwd, mode, MountCache::kShared, Asked::kByInference,
-                  "the current directory");
+  return plan.add(r.spec.cwd, r.spec.cwd, mode, MountCache::kShared,
+                  {Asked::kByInference, {}, "the current directory"});
 }
 
 Expected<bool> add_named(const Resolving& r, MountPlan& plan) {
@@ -98,8 +104,9 @@ Expected<bool> add_named(const Resolving& r, MountPlan& plan) {
     const std::string target = mount.target.empty() ? source : r.absolute(mount.target);
     const MountCache by_mode =
         mount.mode == MountMode::kReadWrite ? MountCache::kShared : MountCache::kExclusive;
-    Expected<bool> added = plan.add(source, target, mount.mode, mount.cache.value_or(by_mode),
-                                    Asked::kByName, mount.origin);
+    Expected<bool> added =
+        plan.add(source, target, mount.mode, mount.cache.value_or(by_mode),
+                 {Asked::kByName, {mount.layer, Order::Rank::kMount}, mount.origin});
     if (!added.ok()) return added;
   }
   return true;
@@ -175,7 +182,7 @@ Expected<bool> resolve_into(Resolving& r, int& status) {
   Expected<bool> done = choose_cwd(r);
   if (!done.ok()) return done;
 
-  Expected<std::vector<std::string>> hide = hide_globs(r);
+  Expected<std::vector<HideGlob>> hide = hide_globs(r);
   if (!hide.ok()) return hide.error();
   MountPlan plan(std::move(*hide));
   done = add_files(r, plan);

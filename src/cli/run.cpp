@@ -10,6 +10,7 @@
 #include "src/cli/command.h"
 #include "src/cli/ordinary_misses.h"
 #include "src/cli/sandbox.h"
+#include "src/profile/expand.h"
 #include "src/report/escape.h"
 #include "src/report/report.h"
 
@@ -50,6 +51,20 @@ report::Record timeout_record(const RunSpec& spec, const Outcome& outcome, int64
   return record;
 }
 
+// What a list mounts and a later `hide` takes away is no mount, and that is all the Sentry can say
+// of it: why, and by which rule, is known here.
+void say_what_is_hidden(std::vector<report::Record>& records,
+                        const std::vector<HiddenSpec>& hidden) {
+  for (report::Record& record : records) {
+    if (record.detail != "not mounted") continue;
+    for (const HiddenSpec& spec : hidden) {
+      if (!profile::is_within(record.target, spec.path)) continue;
+      record.detail = "hidden";
+      record.rule = spec.origin;
+    }
+  }
+}
+
 std::vector<std::string> layer_names(const Outcome& outcome) {
   std::vector<std::string> names;
   for (int i = 0; i < host::kLayerCount; i++) {
@@ -78,6 +93,7 @@ report::Summary summarize(const RunSpec& spec, const Outcome& outcome, int64_t s
   summary.duration = outcome.duration;
   summary.records = collector.records();
   drop_ordinary_misses(summary.records);
+  say_what_is_hidden(summary.records, spec.hidden);
   if (outcome.end == report::End::kTimedOut)
     summary.records.push_back(timeout_record(spec, outcome, started));
   summary.unrecorded = collector.unrecorded();

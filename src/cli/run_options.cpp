@@ -46,6 +46,7 @@ Expected<bool> add_mount(std::string_view option, MountMode mode, std::string_vi
   profile::Mount mount;
   mount.mode = mode;
   mount.origin = fmt::format("{} {}", option, value);
+  mount.layer = profile::Order::kByCommandLine;
   const size_t colon = value.rfind(":/");
   mount.source = value.substr(0, colon);
   if (colon != std::string_view::npos) mount.target = value.substr(colon + 1);
@@ -57,7 +58,8 @@ Expected<bool> add_mount(std::string_view option, MountMode mode, std::string_vi
 Expected<bool> add_located(std::string_view option, std::string_view value,
                            std::vector<profile::Located>& out) {
   if (value.empty()) return Error{"the value is empty"};
-  out.push_back({std::string(value), fmt::format("{} {}", option, value)});
+  out.push_back(
+      {std::string(value), fmt::format("{} {}", option, value), profile::Order::kByCommandLine});
   return true;
 }
 

@@ -32,6 +32,12 @@ struct MountSpec {
   std::vector<std::string> hide;
 };
 
+// What a list of a profile names and a later `hide` takes away again: it is not mounted.
+struct HiddenSpec {
+  std::string path;    // absolute guest path
+  std::string origin;  // of the `hide` that did it
+};
+
 // A symbolic link of the guest's root directory: /bin -> usr/bin.
 struct SymlinkSpec {
   std::string path;
@@ -82,6 +88,7 @@ struct RunSpec {
   IdentitySpec identity;
 
   std::vector<MountSpec> mounts;
+  std::vector<HiddenSpec> hidden;
   std::vector<SymlinkSpec> symlinks;
   std::vector<TmpfsSpec> tmpfs;
   std::string overlay_directory;  // of the host, for the data of overlays; empty: memory

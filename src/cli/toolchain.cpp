@@ -24,6 +24,7 @@ namespace boxrun::cli {
 
 using profile::absolute_path;
 using profile::Expected;
+using profile::is_within;
 
 namespace {
 
@@ -148,7 +149,7 @@ class Toolchain {
   }
   Expected<bool> mount(const std::string& path) {
     return plan_.add(path, path, MountMode::kReadOnly, MountCache::kExclusive,
-                     MountPlan::Asked::kByInference, "toolchain");
+                     {MountPlan::Asked::kByInference, {}, "toolchain"});
   }
   Expected<bool> mount_if_there(const std::string& path) {
     if (plan_.host_path(path) || ::access(path.c_str(), F_OK) != 0) return true;

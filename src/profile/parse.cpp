@@ -35,6 +35,7 @@ struct Reading {
   std::vector<Error> errors;
   // Of the [[filesystem.mount]] being read.
   Mount mount;
+  uint32_t layer = 0;
 
   void error(const toml::source_region& where, std::string message) {
     if (errors.size() >= kMaxErrors) return;
@@ -154,7 +155,7 @@ void read_strings(const toml::node& node, Reading& reading, Take take) {
 
 void read_located(const toml::node& node, Reading& reading, std::vector<Located>& out) {
   read_strings(node, reading, [&](const std::string& text, const toml::node& element) {
-    out.push_back({text, reading.origin(element)});
+    out.push_back({text, reading.origin(element), reading.layer});
   });
 }
 
@@ -190,6 +191,7 @@ void read_mounts(const toml::node& node, Reading& reading) {
   for (const toml::node& element : *array) {
     reading.mount = {};
     reading.mount.origin = reading.origin(element);
+    reading.mount.layer = reading.layer;
     read_table(element, reading, kMountKeys);
     if (reading.mount.source.empty()) reading.error(element, "the mount has no source");
     reading.profile.mounts.push_back(std::move(reading.mount));
@@ -341,7 +343,7 @@ void read_extends(const toml::node& node, const Extend& extend, Reading& reading
 
 std::vector<Error> parse_profile(std::string_view text, const std::string& file,
                                  const Extend& extend, Profile& profile) {
-  Reading reading{file, profile, {}, {}};
+  Reading reading{file, profile, {}, {}, 0};
   const toml::parse_result parsed = toml::parse(text, std::string_view(file));
   if (!parsed) {
     reading.error(parsed.error().source(), std::string(parsed.error().description()));
@@ -352,6 +354,7 @@ std::vector<Error> parse_profile(std::string_view text, const std::string& file,
     reading.errors.push_back({"there is no `schema = 1`", file, 1, 1});
   }
   if (const toml::node* names = table.get("extends")) read_extends(*names, extend, reading);
+  reading.layer = profile.layers++;
   read_table(table, reading, kTopKeys);
   std::stable_sort(reading.errors.begin(), reading.errors.end(),
                    [&](const Error& a, const Error& b) {

@@ -2,6 +2,7 @@
 // and globs), nothing is resolved. CLI.md's page for users is boxrun-profile(5).
 #pragma once
 #include <chrono>
+#include <compare>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -27,10 +28,25 @@ enum class CwdMode : uint8_t { kOverlay, kReadOnly, kReadWrite, kNone };
 enum class OverlayData : uint8_t { kMemory, kDisk };
 enum class HomeMode : uint8_t { kEmpty, kReadOnly, kOverlay };
 
+// Which of two entries about one file counts: that of the layer read later (each profile file is
+// one, over those it extends; the command line is the last), and within a layer, where the order of
+// keys means nothing, the higher rank: what one profile both lists and hides is hidden, and what it
+// mounts by name is shown.
+struct Order {
+  enum class Rank : uint8_t { kList, kHide, kMount };
+  static constexpr uint32_t kByCommandLine = UINT32_MAX;
+
+  uint32_t layer = 0;
+  Rank rank = Rank::kList;
+
+  auto operator<=>(const Order&) const = default;
+};
+
 // A value with the place that decided it: "profile.toml:12" or "--ro ./data".
 struct Located {
   std::string value;
   std::string origin;
+  uint32_t layer = 0;  // of its Order
 };
 
 // One [[filesystem.mount]], --ro, --rw or --overlay.
@@ -40,6 +56,7 @@ struct Mount {
   MountMode mode = MountMode::kReadOnly;
   std::optional<MountCache> cache;  // empty: by mode
   std::string origin;
+  uint32_t layer = 0;  // of its Order
 };
 
 struct SyscallAction {
@@ -74,6 +91,7 @@ struct Limits {
 struct Profile {
   std::string name;
   std::string platform = "auto";
+  uint32_t layers = 0;  // how many files were laid over each other
 
   Toolchain toolchain = Toolchain::kAuto;
   CwdMode cwd = CwdMode::kOverlay;

@@ -19,6 +19,7 @@
 
 using namespace boxrun;
 using namespace boxrun::cli;
+using profile::Order;
 namespace fs = std::filesystem;
 
 namespace {
@@ -157,6 +158,70 @@ TEST_CASE("naming a hidden file shows it, being in a hidden directory does not")
   const Refused in_ssh = refused(request({"sh"}), inside);
   CHECK(in_ssh.status == 125);
   CHECK(in_ssh.message.find("is hidden by '") != std::string::npos);
+}
+
+TEST_CASE("the later of a list and a pattern counts, and a mount by name over both") {
+  const Home home;
+  const std::string data = home.directory("data");
+  const auto with = [&](uint32_t listed, uint32_t hidden, const std::string& glob) {
+    Request r = request({"sh"});
+    r.profile.read.push_back({data, "p.toml:1", listed});
+    r.profile.hide.push_back({glob, "p.toml:2", hidden});
+    return r;
+  };
+  for (const std::string& glob : {data, home.path() + "/da*", std::string("/**/data")}) {
+    for (const auto& [listed, hidden] : {std::pair{1u, 2u}, std::pair{1u, 1u}}) {
+      const RunSpec spec = resolved(with(listed, hidden, glob), home.caller());
+      CHECK(mount_at(spec, data) == nullptr);
+      REQUIRE(spec.hidden.size() == 1);
+      CHECK(spec.hidden[0].path == data);
+      CHECK(spec.hidden[0].origin == "p.toml:2");
+      CHECK(describe(spec).find("hidden    " + data + " (p.toml:2)\n") != std::string::npos);
+    }
+    const RunSpec shown = resolved(with(2, 1, glob), home.caller());
+    REQUIRE(mount_at(shown, data) != nullptr);
+    CHECK_FALSE(is_hidden(mount_at(shown, data)->hide, data));
+    CHECK(shown.hidden.empty());
+  }
+  Request named = with(1, 1, data);
+  named.profile.mounts = {{data, "", MountMode::kReadOnly, std::nullopt, "p.toml:3", 1}};
+  const RunSpec spec = resolved(named, home.caller());
+  CHECK(mount_at(spec, data) != nullptr);
+  CHECK(spec.hidden.empty());
+  named.profile.hide.back().layer = Order::kByCommandLine;
+  CHECK(mount_at(resolved(named, home.caller()), data) == nullptr);
+  named.profile.mounts[0].layer = Order::kByCommandLine;
+  CHECK(mount_at(resolved(named, home.caller()), data) != nullptr);
+}
+
+TEST_CASE("below another mount the Gofer hides it") {
+  const Home home;
+  const std::string inner = home.directory("data/inner");
+  Request r = request({"sh"});
+  r.profile.read.push_back({home.path() + "/data", "p.toml:1", 1});
+  r.profile.read.push_back({inner, "p.toml:1", 1});
+  r.profile.hide.push_back({inner, "p.toml:2", 2});
+  const RunSpec spec = resolved(r, home.caller());
+  CHECK(mount_at(spec, inner) == nullptr);
+  CHECK(spec.hidden.empty());
+  CHECK(is_hidden(mount_at(spec, home.path() + "/data")->hide, inner));
+}
+
+TEST_CASE("a pattern through a symbolic link hides what it leads to") {
+  const Home home;
+  const std::string data = home.directory("disk/[1]/data");
+  const std::string link = home.link("link", "disk/[1]");
+  CHECK(real_hide_glob(link + "/data/*.key") == home.path() + "/disk/\\[1]/data/*.key");
+  CHECK(real_hide_glob(link + "/no/such") == home.path() + "/disk/\\[1]/no/such");
+  CHECK(real_hide_glob(link) == home.path() + "/disk/\\[1]");
+  CHECK(real_hide_glob("/**/.env") == "/**/.env");
+  CHECK(real_hide_glob("/no-such*/x") == "/no-such*/x");
+  Request r = request({"sh"});
+  r.profile.hide.push_back({link + "/data/*.key", "p.toml:2", 0});
+  r.profile.mounts = {mount(home.path(), "/m", MountMode::kReadOnly)};
+  const RunSpec spec = resolved(r, home.caller());
+  CHECK(is_hidden(mount_at(spec, "/m")->hide, data + "/a.key"));
+  CHECK_FALSE(is_hidden(mount_at(spec, "/m")->hide, data + "/a"));
 }
 
 TEST_CASE("hide globs") {

@@ -310,6 +310,23 @@ TEST_CASE("lists append along extends, scalars are replaced, a profile counts on
   CHECK(loaded.profile.read[1].origin == folder.path() + "/left.toml:4");
 }
 
+TEST_CASE("each file is a layer over those that it extends") {
+  Folder folder;
+  folder.write("base.toml",
+               "schema = 1\n[filesystem]\nread = [\"/a\"]\nhide = [\"/h\"]\n"
+               "[[filesystem.mount]]\nsource = \"/m\"\n");
+  folder.write("top.toml", "extends = [\"base\"]\nschema = 1\nfilesystem.read = [\"/b\"]\n");
+  const Profile p = load_profiles({{"top", ""}}, {folder.path()}).profile;
+  REQUIRE(p.read.size() == 2);
+  CHECK(p.hide.at(0).layer == p.read[0].layer);
+  CHECK(p.mounts.at(0).layer == p.read[0].layer);
+  CHECK(p.read[1].layer > p.read[0].layer);
+  using enum Order::Rank;
+  CHECK(Order{0, kList} < Order{0, kHide});
+  CHECK(Order{0, kHide} < Order{0, kMount});
+  CHECK(Order{0, kMount} < Order{1, kList});
+}
+
 TEST_CASE("a file names its base relative to itself") {
   Folder folder;
   folder.write("base.toml", "schema = 1\nname = \"base\"\n");

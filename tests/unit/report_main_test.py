@@ -68,6 +68,27 @@ class Files(Reports):
         self.assertEqual([process["command"] for process in record["chain"]][0], "sh")
         self.assertNotIn("PASSWORD", done.output)
 
+    def test_a_hidden_mount_of_the_profile(self):
+        for option, path in (("/etc", "/etc"), ("/etc", "/etc/hostname"), ("/et?", "/etc")):
+            with self.subTest(option=option, path=path):
+                done = Done("--hide", option, "ls", path, cwd="/usr")
+                self.assertEqual((done.status, done.output), (2, ""))
+                self.check(self.the_one(done, "file.read", "/etc"), errno="ENOENT", detail="hidden", rule=f"--hide {option}", allow="--ro /etc")
+        done = Done("--hide", "/etc", "--ro", "/etc", "cat", "/etc/hostname", cwd="/usr")
+        self.assertEqual((done.status, done.violations), (0, []))
+
+    def test_a_pattern_through_a_symbolic_link(self):
+        with tempfile.TemporaryDirectory() as folder:
+            os.chmod(folder, 0o755)
+            os.mkdir(f"{folder}/real")
+            os.symlink("real", f"{folder}/link")
+            pathlib.Path(folder, "real", "secret").write_text("PASSWORD=1\n")
+            for path in ("real/secret", "link/secret"):
+                with self.subTest(path=path):
+                    done = Done("--hide", f"{folder}/link/secret", "cat", path, cwd=folder)
+                    self.assertEqual((done.status, done.output), (1, ""))
+                    self.check(self.the_one(done, "file.read", f"{folder}/real/secret"), detail="hidden")
+
     # The record has the path of the file, the option the folder that would have to be writable.
     def test_a_write_to_what_is_read_only(self):
         for command, syscall, target, folder in (
