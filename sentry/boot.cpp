@@ -289,6 +289,7 @@ MaybeFailure Sandbox::make_process() {
   process.fs = std::move(context);
   process.cred = cred;
   process.limits = process_limits(spec_.limits);
+  process.ignored = {spec_.ignored_signals};
   auto created = kernel_->create_process(std::move(process));
   if (created.ok()) {
     if (const auto started = kernel_->start(**created); !started.ok()) {

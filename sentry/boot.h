@@ -90,6 +90,7 @@ struct BootSpec {
   std::vector<std::string> env;
   std::string cwd;
   std::string hostname;
+  uint64_t ignored_signals = 0;  // when the program starts: bit N - 1 for signal N
   uid_t uid = 0;
   gid_t gid = 0;
   std::vector<gid_t> groups;

@@ -69,7 +69,11 @@ Result<Ref<ThreadGroup>> Kernel::create_process(ProcessSpec spec) {
     TreeLock tree(tree_);
     pid = TRY(pids_->allocate(tree));
   }
-  auto process = make_ref<ThreadGroup>(*this, pid, make_ref<SignalHandlers>());
+  auto handlers = make_ref<SignalHandlers>();
+  for (int signo = 1; signo <= kSignalCount; signo++) {
+    if ((spec.ignored & ~kUnblockable).has(signo)) handlers->set(signo, {.handler = 1});
+  }
+  auto process = make_ref<ThreadGroup>(*this, pid, std::move(handlers));
   for (const auto& [resource, limit] : spec.limits) {
     (void)process->limits().set(resource, limit, true);
   }

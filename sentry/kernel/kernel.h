@@ -77,6 +77,7 @@ struct ProcessSpec {
   Ref<Credentials> cred;
   Ref<vfs::Terminal> terminal = nullptr;  // becomes its controlling terminal, it the foreground
   std::vector<std::pair<int, ResourceLimit>> limits;  // where they differ from Linux's defaults
+  SignalSet ignored;                                  // the others have their default action
 };
 
 // The kernel of one sandbox. Creating it, creating processes, running them and waiting for them are

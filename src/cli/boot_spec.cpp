@@ -60,6 +60,7 @@ sentry::BootSpec boot_spec(const RunSpec& spec) {
   boot.env = spec.env;
   boot.cwd = spec.cwd;
   boot.hostname = spec.hostname;
+  boot.ignored_signals = spec.ignored_signals;
   boot.uid = spec.identity.uid;
   boot.gid = spec.identity.gid;
   boot.groups = spec.identity.groups;

@@ -101,11 +101,15 @@ Asked read_request(std::span<char* const> arguments) {
 }
 
 int run(std::span<char* const> arguments) {
-  const Asked asked = read_request(arguments);
+  // From here on whoever closed the other end of what we write to still has our exit status.
+  const uint64_t ignored_signals = host::ignored_signals();
+  host::ignore_broken_pipes();
+  Asked asked = read_request(arguments);
   if (!asked.run) {
     if (asked.status != 0) write_exit_event(status_fd_of(arguments), "boxrun", asked.status);
     return asked.status;
   }
+  asked.run->ignored_signals = ignored_signals;
   const KernelEntry kernel{sentry::check_syscall_rules, sentry::run};
   return run_and_report(*asked.run, kernel, host::occupy_standard_streams(), asked.home);
 }

@@ -86,6 +86,7 @@ struct RunSpec {
   std::string cwd;               // absolute guest path
   std::string hostname;
   IdentitySpec identity;
+  uint64_t ignored_signals = 0;  // by the caller: bit N - 1 for signal N; so will the target
 
   std::vector<MountSpec> mounts;
   std::vector<HiddenSpec> hidden;

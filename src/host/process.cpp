@@ -49,13 +49,29 @@ Result<void> close_all_but(std::span<const int> keep) {
   return {};
 }
 
+uint64_t ignored_signals() {
+  uint64_t ignored = 0;
+  for (int signo = 1; signo < NSIG; signo++) {
+    struct sigaction action = {};
+    if (::sigaction(signo, nullptr, &action) == 0 && action.sa_handler == SIG_IGN)
+      ignored |= uint64_t{1} << (signo - 1);
+  }
+  return ignored;
+}
+
+void ignore_broken_pipes() {
+  struct sigaction action = {};
+  action.sa_handler = SIG_IGN;
+  ::sigaction(SIGPIPE, &action, nullptr);
+}
+
 void shield_from_group_signals() {
   struct sigaction action = {};
   action.sa_handler = SIG_DFL;
   for (int signo = 1; signo < NSIG; signo++) ::sigaction(signo, &action, nullptr);
-  // A write to a closed pipe or beyond RLIMIT_FSIZE is an error of one call, not the end.
+  ignore_broken_pipes();
+  // Nor is a write beyond RLIMIT_FSIZE.
   action.sa_handler = SIG_IGN;
-  ::sigaction(SIGPIPE, &action, nullptr);
   ::sigaction(SIGXFSZ, &action, nullptr);
 
   sigset_t blocked;

@@ -2,6 +2,7 @@
 #pragma once
 #include <array>
 #include <csignal>
+#include <cstdint>
 #include <span>
 
 #include "src/base/failure.h"
@@ -23,6 +24,12 @@ Result<void> become_subreaper();
 
 // Closes every descriptor but the standard streams and `keep` (any order, -1 is skipped).
 Result<void> close_all_but(std::span<const int> keep);
+
+// The signals that this process ignores, bit N - 1 for signal N: what a program that it executes
+// inherits (execve(2)).
+uint64_t ignored_signals();
+// A write to a pipe without a reader is an error of one call, not the end of this process.
+void ignore_broken_pipes();
 
 // Default dispositions for all signals and nothing pending inherited from the caller. Blocks
 // everything that a terminal or a user may send to the process group: only the monitor answers it.

@@ -195,6 +195,47 @@ class Ends(unittest.TestCase):
             out.seek(0)
             self.assertEqual(out.read(), "a\nb\nc\n")
 
+    def test_a_status_fd_that_nobody_reads(self):
+        def status(*words):
+            read_end, write_end = os.pipe()
+            os.close(read_end)
+            done = subprocess.run([BOXRUN, "--status-fd", str(write_end), *words], cwd="/", capture_output=True, text=True,
+                                  pass_fds=[write_end], timeout=BOUND)
+            os.close(write_end)
+            return done.returncode, done.stderr.count("\n")
+
+        self.assertEqual(status("sh", "-c", "exit 3"), (3, 0))
+        self.assertEqual(status("true"), (0, 0))
+        self.assertEqual(status("--no-such-option", "true"), (125, 1))
+        self.assertEqual(status("--report", "json=/no-such-folder/report", "true"), (125, 1))
+        self.assertEqual(status("no-such-command"), (127, 1))
+
+    def test_a_report_that_nobody_reads(self):
+        def status(*words):
+            read_end, write_end = os.pipe()
+            os.close(read_end)
+            done = subprocess.run([BOXRUN, *words], cwd="/", stderr=write_end, timeout=BOUND)
+            os.close(write_end)
+            return done.returncode
+
+        self.assertEqual(status("--report-on", "always", "sh", "-c", "exit 3"), 3)
+        self.assertEqual(status("--report-on", "always", "true"), 125)
+        self.assertEqual(status("--no-such-option", "true"), 125)
+        self.assertEqual(status("no-such-command"), 127)
+
+    def test_the_target_ignores_what_the_caller_ignores(self):
+        for number in (signal.SIGPIPE, signal.SIGHUP, signal.SIGUSR1):
+            for disposition in (signal.SIG_DFL, signal.SIG_IGN):
+                with self.subTest(signal=number, disposition=disposition):
+                    def ignored(*prefix):
+                        text = subprocess.run([*prefix, "grep", "SigIgn", "/proc/self/status"], cwd="/", capture_output=True, text=True,
+                                              timeout=BOUND, restore_signals=False,
+                                              preexec_fn=lambda: signal.signal(number, disposition)).stdout
+                        return int(text.split()[1], 16)
+
+                    self.assertEqual(ignored(BOXRUN), ignored())
+                    self.assertEqual(ignored(BOXRUN) >> (number - 1) & 1, int(disposition == signal.SIG_IGN))
+
     def test_shared_descriptions_are_not_changed(self):
         read_end, write_end = os.pipe()
         self.status("echo", "hello", stdout=write_end)
