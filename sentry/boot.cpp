@@ -196,8 +196,10 @@ MaybeFailure Sandbox::make_kernel() {
       *memory_);
   for (const auto& [kind, quota] : tree_.quotas) limits_->add(kind, quota);
   if (spec_.trace_sink) {
-    tracer_ = std::make_unique<trace::Tracer>(std::move(spec_.trace_sink),
-                                              syscalls::groups_named(spec_.trace_group));
+    tracer_ = std::make_unique<trace::Tracer>(
+        std::move(spec_.trace_sink), syscalls::groups_named(spec_.trace_group), [this](Errno why) {
+          tell({.kind = ControlMessage::Kind::kTraceLost, .value = static_cast<int>(why)});
+        });
   }
   const Ref<vfs::Mount> sockfs = sockfs_mount();
   dispatcher_ = std::make_unique<syscalls::Dispatcher>(

@@ -26,8 +26,9 @@ struct ControlMessage {
     kContinued,
     kExited,     // value: the target's wait status; usage is filled
     kGoferLost,  // instead of any other end: the target lost its files and is not to blame
+    kTraceLost,  // value: errno of the first line of the trace that could not be written
   };
-  static constexpr Kind kLast = Kind::kGoferLost;
+  static constexpr Kind kLast = Kind::kTraceLost;
 
   Kind kind{};
   int32_t value = 0;

@@ -1,12 +1,15 @@
 #include "sentry/trace/tracer.h"
 
-#include <unistd.h>
+#include "src/base/write_all.h"
 
 namespace boxrun::trace {
 
-void Tracer::line(const std::string& text) const {
+void Tracer::line(const std::string& text) {
   const std::string whole = text + '\n';
-  (void)!write(sink_.get(), whole.data(), whole.size());
+  if (const Result<void> done = write_all(sink_.get(), whole);
+      !done && !incomplete_.exchange(true)) {
+    if (lost_) lost_(done.error());
+  }
 }
 
 }  // namespace boxrun::trace

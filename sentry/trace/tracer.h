@@ -1,7 +1,10 @@
 #pragma once
+#include <atomic>
 #include <bitset>
+#include <functional>
 #include <string>
 
+#include "src/base/errno.h"
 #include "src/base/fd.h"
 
 namespace boxrun::trace {
@@ -10,16 +13,20 @@ namespace boxrun::trace {
 // per line, so that lines of several tasks do not mix.
 class Tracer {
  public:
-  // Traces the groups in `groups` (indices of syscalls::Group) to `sink`.
-  Tracer(UniqueFd sink, std::bitset<64> groups) : sink_(std::move(sink)), groups_(groups) {}
+  // Traces the groups in `groups` (indices of syscalls::Group) to `sink`. `lost` is called once, at
+  // the first line that cannot be written, by the task that made the call.
+  Tracer(UniqueFd sink, std::bitset<64> groups, std::function<void(Errno)> lost = {})
+      : sink_(std::move(sink)), groups_(groups), lost_(std::move(lost)) {}
 
   bool wants(size_t group) const { return groups_.test(group); }
   // "[pid] name(args) = result" with a newline added.
-  void line(const std::string& text) const;
+  void line(const std::string& text);
 
  private:
   const UniqueFd sink_;
   const std::bitset<64> groups_;
+  const std::function<void(Errno)> lost_;
+  std::atomic<bool> incomplete_ = false;
 };
 
 }  // namespace boxrun::trace

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "sentry/boot.h"
+#include "src/base/write_all.h"
 #include "src/cli/caller.h"
 #include "src/cli/command.h"
 #include "src/cli/doctor.h"
@@ -41,15 +42,10 @@ int usage_error(const std::string& message) {
 
 // For the caller a closed or full stdout must not look like success.
 int print(const std::string& text) {
-  size_t done = 0;
-  while (done < text.size()) {
-    const ssize_t n = ::write(STDOUT_FILENO, text.data() + done, text.size() - done);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0)
-      return fail(kOwnFailure, fmt::format("cannot write to stdout: {}", strerrordesc_np(errno)));
-    done += static_cast<size_t>(n);
-  }
-  return 0;
+  const Result<void> done = write_all(STDOUT_FILENO, text);
+  if (done) return 0;
+  return fail(kOwnFailure, fmt::format("cannot write to stdout: {}",
+                                       strerrordesc_np(static_cast<int>(done.error()))));
 }
 
 std::vector<std::string> profile_folders(const Caller& caller) {
@@ -90,6 +86,8 @@ Asked read_request(std::span<char* const> arguments) {
   const Expected<bool> applied = apply_options(*line, request);
   if (!applied.ok()) return nothing_but(usage_error(applied.error().message));
   if (request.help) return nothing_but(print(help_text()));
+  if (const Expected<bool> known = check_trace_group(request.trace.group); !known.ok())
+    return nothing_but(usage_error("option '--trace': " + known.error().message));
   if (line->words.empty()) return nothing_but(usage_error("no COMMAND was given"));
   request.command = line->words;
 

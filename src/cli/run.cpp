@@ -1,12 +1,12 @@
 #include "src/cli/run.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <csignal>
 #include <cstring>
 
+#include "src/base/write_all.h"
 #include "src/cli/command.h"
 #include "src/cli/ordinary_misses.h"
 #include "src/cli/sandbox.h"
@@ -17,13 +17,17 @@
 namespace boxrun::cli {
 namespace {
 
-void write_line(int fd, const std::string& line) {
-  // One write, so that lines of several writers do not mix. Whoever closed the other end knows.
-  static_cast<void>(!::write(fd, line.data(), line.size()));
+void complain(const std::string& text) {
+  static_cast<void>(
+      write_all(STDERR_FILENO, fmt::format("boxrun: {}\n", report::escape_text(text))));
 }
 
-void complain(const std::string& text) {
-  write_line(STDERR_FILENO, fmt::format("boxrun: {}\n", report::escape_text(text)));
+// Says that what `option` was to get is not all there. Whoever closed the other end knows.
+bool is_lost(const std::string& option, Errno error) {
+  if (error == Errno::kOk || error == Errno::kPipe) return false;
+  complain(fmt::format("{}: not all of it could be written: {}", option,
+                       ::strerrordesc_np(static_cast<int>(error))));
+  return true;
 }
 
 std::string failure_text(const RunSpec& spec, const Outcome& outcome) {
@@ -118,6 +122,10 @@ const char* source_of(const report::Summary& summary, int status) {
   return "boxrun";
 }
 
+std::string trace_option(const TraceSpec& trace) {
+  return trace.path.empty() ? "--trace" : "--trace-file " + trace.path;
+}
+
 std::string signal_member(const report::Summary& summary) {
   if (summary.end != report::End::kSignaled) return "";
   const char* name = ::sigabbrev_np(summary.code);
@@ -127,10 +135,12 @@ std::string signal_member(const report::Summary& summary) {
 
 }  // namespace
 
-void write_exit_event(int fd, std::string_view source, int status, std::string_view more) {
-  if (fd < 0) return;
-  write_line(fd, fmt::format("{{\"event\":\"exit\",\"source\":\"{}\",\"code\":{}{}}}\n", source,
-                             status, more));
+bool write_exit_event(int fd, std::string_view source, int status, std::string_view more) {
+  if (fd < 0) return true;
+  const Result<void> done =
+      write_all(fd, fmt::format("{{\"event\":\"exit\",\"source\":\"{}\",\"code\":{}{}}}\n", source,
+                                status, more));
+  return !is_lost(fmt::format("--status-fd {}", fd), done.error());
 }
 
 int run_and_report(const RunSpec& spec, const KernelEntry& kernel,
@@ -152,15 +162,18 @@ int run_and_report(const RunSpec& spec, const KernelEntry& kernel,
   const bool violated = report::reaches(summary, spec.report.fail_on);
   int status = exit_status(outcome, violated, spec.report.violation_exit_code);
   const char* source = source_of(summary, status);
+  bool complete = !is_lost(trace_option(spec.trace), outcome.trace_error);
   if (!(*writer).write(summary, problem)) {
     complain(problem);
-    // Whoever asked for a report and got none must not take the run for a good one.
-    if (status == 0) {
-      status = kOwnFailure;
-      source = "boxrun";
-    }
+    complete = false;
   }
-  write_exit_event(spec.status_fd, source, status, signal_member(summary));
+  // Whoever asked for a report or a trace and got none must not take the run for a good one.
+  if (!complete && status == 0) {
+    status = kOwnFailure;
+    source = "boxrun";
+  }
+  if (!write_exit_event(spec.status_fd, source, status, signal_member(summary)) && status == 0)
+    status = kOwnFailure;
   return status;
 }
 

@@ -198,6 +198,9 @@ void Supervisor::on_control() {
       outcome_.usage = message->usage;
       if (!shutting_down_) arm(kShutDownGrace, Waiting::kForShutDown);
       break;
+    case Kind::kTraceLost:
+      outcome_.trace_error = from_host(message->value);
+      break;
     case Kind::kStarted:
       outcome_.target_pid = message->value;
       break;

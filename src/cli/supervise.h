@@ -31,6 +31,7 @@ struct Outcome {
   std::chrono::nanoseconds duration{0};
   int target_pid = 0;  // in the sandbox; the Sentry's word, zero before the target started
   rusage usage{};      // of the target, as far as it is known
+  Errno trace_error = Errno::kOk;  // of the first line of --trace that was lost
 };
 
 // Blocks until nothing of the sandbox is left.

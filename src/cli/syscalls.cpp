@@ -2,10 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <vector>
 
 #include "sentry/syscalls/table.h"
 #include "src/base/errno.h"
+#include "src/profile/values.h"
 
 namespace boxrun::cli {
 namespace {
@@ -71,6 +74,20 @@ std::string syscalls_json() {
                     {"arguments", std::move(arguments)}});
   }
   return Json{{"v", 1}, {"syscalls", std::move(rows)}}.dump(2) + "\n";
+}
+
+profile::Expected<bool> check_trace_group(std::string_view group) {
+  if (group.empty() || syscalls::groups_named(group).any()) return true;
+  if (const Syscall* row = syscalls::find(group)) {
+    return profile::Error{fmt::format("'{}' is a system call, not a group; it is in the group '{}'",
+                                      group, syscalls::group_name(row->group))};
+  }
+  std::vector<std::string_view> names;
+  for (const Syscall& row : syscalls::rows()) {
+    const std::string_view name = syscalls::group_name(row.group);
+    if (std::ranges::find(names, name) == names.end()) names.push_back(name);
+  }
+  return profile::not_one_of(group, names);
 }
 
 }  // namespace boxrun::cli

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "src/base/write_all.h"
 #include "src/report/escape.h"
 #include "src/report/report.h"
 
@@ -26,19 +27,6 @@ bool use_color(Color color) {
   if (!variable("NO_COLOR").empty()) return false;
   if (!variable("CLICOLOR_FORCE").empty()) return true;
   return ::isatty(STDERR_FILENO) == 1 && variable("TERM") != "dumb";
-}
-
-// The number of bytes that were written in `written`, also on error.
-Result<void> write_all(int fd, std::string_view text, size_t& written) {
-  written = 0;
-  while (written < text.size()) {
-    const ssize_t n = ::write(fd, text.data() + written, text.size() - written);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return last_error();
-    if (n == 0) return Errno::kIo;
-    written += static_cast<size_t>(n);
-  }
-  return {};
 }
 
 // A file's data counts as written when the disk has taken it: quotas and network file systems

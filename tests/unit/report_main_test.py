@@ -385,6 +385,26 @@ class Trace(unittest.TestCase):
         self.assertRegex(lines, r'(?m)^\[2\] openat\(AT_FDCWD, "/etc/hostname", .*\) = 0x[0-9a-f]+$')
         self.assertRegex(lines, r'(?m)^\[2\] openat\(AT_FDCWD, "/no/such", .*\) = ENOENT$')
 
+    def test_lines_that_are_lost(self):
+        full = "not all of it could be written: No space left on device\n"
+        with open("/dev/full", "w") as device:
+            fd = device.fileno()
+            for command, status in (("true", 125), ("exit 3", 3)):
+                for options, said in ((["--trace-file", "/dev/full"], f"boxrun: --trace-file /dev/full: {full}"),
+                                      (["--status-fd", str(fd)], f"boxrun: --status-fd {fd}: {full}")):
+                    with self.subTest(options=options, command=command):
+                        done = subprocess.run([BOXRUN, *options, "sh", "-c", command], cwd="/", capture_output=True, text=True,
+                                              timeout=BOUND, pass_fds=[fd])
+                        self.assertEqual((done.returncode, done.stderr), (status, said))
+            done = subprocess.run([BOXRUN, "--status-fd", str(fd), "no-such-command"], cwd="/", capture_output=True, text=True,
+                                  timeout=BOUND, pass_fds=[fd])
+            self.assertEqual(done.returncode, 127)
+            self.assertIn(f"boxrun: --status-fd {fd}: {full}", done.stderr)
+
+    def test_the_status_line_says_that_the_trace_is_lost(self):
+        done = Done("--trace-file", "/dev/full", "true")
+        self.assertEqual((done.status, done.event), (125, {"event": "exit", "source": "boxrun", "code": 125}))
+
 
 if __name__ == "__main__":
     os.environ["PATH"] = "/usr/bin:/bin"
