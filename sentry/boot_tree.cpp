@@ -116,12 +116,16 @@ struct Item {
   }
 };
 
+// A tmpfs at / is the root itself, which then may be written to: the mounts are in it as before.
+bool is_at_root(const BootTmpfs& tmpfs) { return tmpfs.path == "/"; }
+
 std::vector<Item> in_order(const BootSpec& spec) {
   std::vector<Item> items;
   for (const BootSymlink& link : spec.symlinks)
     items.push_back({.target = link.path, .symlink = &link});
-  for (const BootTmpfs& tmpfs : spec.tmpfs)
-    items.push_back({.target = tmpfs.path, .tmpfs = &tmpfs});
+  for (const BootTmpfs& tmpfs : spec.tmpfs) {
+    if (!is_at_root(tmpfs)) items.push_back({.target = tmpfs.path, .tmpfs = &tmpfs});
+  }
   for (const BootMount& mount : spec.mounts)
     items.push_back({.target = mount.target, .mount = &mount});
   std::stable_sort(items.begin(), items.end(),
@@ -203,11 +207,22 @@ MaybeFailure mount_sys(Builder& builder, const TreeResources& resources) {
 }  // namespace
 
 MaybeFailure build_tree(const BootSpec& spec, const TreeResources& resources, Tree& tree) {
+  const auto writable = std::find_if(spec.tmpfs.begin(), spec.tmpfs.end(), is_at_root);
+  const bool asked = writable != spec.tmpfs.end();
   fs::TmpFs::Config skeleton;
   skeleton.device = resources.devices.allocate();
-  skeleton.root_mode = 0755;
+  skeleton.root_mode = asked ? writable->mode : 0755;
+  if (asked && writable->owned_by_user) {
+    skeleton.uid = spec.uid;
+    skeleton.gid = spec.gid;
+  }
+  if (asked) {
+    skeleton.size_limit = spec.limits.tmp_size != 0 ? spec.limits.tmp_size : kDefaultTmpSize;
+  }
+  Ref<fs::TmpFs> files = fs::TmpFs::create(skeleton, resources.memory, resources.clock);
+  if (asked) tree.quotas.emplace_back(report::Kind::kLimitTmpSize, files->quota());
   vfs::Mount::Config root_config;
-  root_config.file_system = fs::TmpFs::create(skeleton, resources.memory, resources.clock);
+  root_config.file_system = std::move(files);
   root_config.source = "none";
   const Ref<vfs::Mount> root = vfs::Mount::create(std::move(root_config));
 
@@ -224,8 +239,8 @@ MaybeFailure build_tree(const BootSpec& spec, const TreeResources& resources, Tr
   if (!proc.ok()) return cannot("find the mount point /proc", proc.error());
   tree.proc = std::move(*proc);
   // From here on the skeleton is what was withheld: names that are missing in it are reported.
-  root->set_flags(MountFlags::kReadOnly | MountFlags::kNoSuid | MountFlags::kNoDev |
-                  MountFlags::kReportMissing);
+  const MountFlags flags = MountFlags::kNoSuid | MountFlags::kNoDev | MountFlags::kReportMissing;
+  root->set_flags(asked ? flags : flags | MountFlags::kReadOnly);
   return {};
 }
 

@@ -6,6 +6,13 @@
 #include "src/report/report.h"
 
 namespace boxrun::report {
+namespace {
+
+bool is_below(std::string_view path, std::string_view directory) {
+  return path.starts_with(directory) && path.substr(directory.size()).substr(0, 1) <= "/";
+}
+
+}  // namespace
 
 Advice advise(const Record& record, const std::string& home) {
   // Options that come with the network broker: named, because they say what would be needed.
@@ -23,6 +30,10 @@ Advice advise(const Record& record, const std::string& home) {
     case Kind::kFileExec:
       return {"--ro " + shell_word(target), ""};
     case Kind::kFileWrite:
+      // No mount can be made there; src/cli/mount_plan.cpp says so, too.
+      if (target == "/") return {"--tmpfs /", "what is written there is gone afterwards"};
+      if (is_below(target, "/sys") || is_below(target, "/proc"))
+        return {"", "the sandbox has its own, which nobody may change"};
       return {"--rw " + shell_word(target), ""};
     case Kind::kNetConnect: {
       std::string peer = record.target;

@@ -116,12 +116,28 @@ class Files(Reports):
 
     def test_a_write_to_what_is_not_mounted(self):
         done = Done("mkdir", "/boxrun-test", cwd="/usr")
-        self.check(self.the_one(done, "file.write"), syscall="mkdir", errno="EROFS", target="/boxrun-test", command="mkdir", allow="--rw /")
+        self.check(self.the_one(done, "file.write"), syscall="mkdir", errno="EROFS", target="/boxrun-test", command="mkdir", allow="--tmpfs /")
         done = Done("sh", "-c", "echo x > /boot/grub/boxrun-test; :", cwd="/usr")
         self.check(self.the_one(done, "file.write"), syscall="openat", errno="ENOENT", target="/boot/grub/boxrun-test",
                    detail="not mounted", allow="--rw /boot", command="sh")
         self.assertEqual(done.of_kind("file.read"), [])
         self.assertEqual(Done("sh", "-c", "echo x > /no-such-folder/x; :", cwd="/usr").violations, [])
+
+    def test_the_advice_can_be_followed(self):
+        for script in ("mkdir /boxrun-test", "echo x > /boxrun-test", "ln -s x /boxrun-test", "chmod 700 /", "mkdir -p /boxrun-test/x",
+                       "ls /boot > /boxrun-test"):
+            with self.subTest(script=script):
+                options = []
+                while (done := Done(*options, "sh", "-c", script, cwd="/usr")).violations:
+                    self.assertNotEqual(done.status, 0)
+                    self.assertLess(len(options), 8, done.text)
+                    options += done.violations[0]["allow"].split()
+                self.assertEqual(done.status, 0, done.text)
+                self.assertIn("--tmpfs", options)
+        self.assertFalse(os.path.exists("/boxrun-test"))
+
+    def test_a_write_that_nothing_allows(self):
+        self.check(self.the_one(Done("mkdir", "/sys/boxrun-test", cwd="/usr"), "file.write"), allow=None)
 
     def test_a_read_of_what_is_not_mounted(self):
         record = self.the_one(Done("ls", "/boot", cwd="/usr"), "file.read")
