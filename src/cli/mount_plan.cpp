@@ -197,12 +197,30 @@ std::optional<std::string> MountPlan::host_path(const std::string& path) const {
   return best->source + guest.substr(best->target.size());
 }
 
+// Other names of what is empty inside, for programs older than /run (FHS 3.0, 3.15): as the host
+// has them, and where the guest has nothing else.
+void MountPlan::add_usual_links() {
+  for (const char* const path : {"/var/run", "/var/lock"}) {
+    const std::string text = read_link(path);
+    if (text.empty() || host_path(path)) continue;
+    const std::string target = profile::absolute_path(text, "/var");
+    const auto leads_into = [&](const TmpfsSpec& tmpfs) { return is_within(target, tmpfs.path); };
+    const auto is_in_the_way = [&](const auto& at) { return is_within(at, path); };
+    if (std::ranges::any_of(tmpfs_, leads_into) &&
+        std::ranges::none_of(tmpfs_, is_in_the_way, &TmpfsSpec::path) &&
+        std::ranges::none_of(mounts_, is_in_the_way, &MountSpec::target)) {
+      links_.push_back({path, text});
+    }
+  }
+}
+
 void MountPlan::finish(RunSpec& spec) {
   // What is mounted at the place of an empty directory takes its place.
   std::erase_if(tmpfs_, [&](const TmpfsSpec& tmpfs) {
     return std::ranges::any_of(mounts_,
                                [&](const MountSpec& mount) { return mount.target == tmpfs.path; });
   });
+  add_usual_links();
   // Below another mount it is the Gofer that hides it.
   std::erase_if(hidden_, [&](const HiddenSpec& hidden) { return host_path(hidden.path); });
   std::ranges::stable_sort(mounts_, {}, [](const MountSpec& m) { return depth(m.target); });

@@ -48,6 +48,7 @@ class MountPlan {
   void finish(RunSpec& spec);
 
  private:
+  void add_usual_links();
   std::string follow_root_links(const std::string& path) const;
   profile::Expected<bool> add_real(const std::string& real, const std::string& target,
                                    MountMode mode, MountCache cache, const Claim& claim);

@@ -38,7 +38,7 @@ struct HiddenSpec {
   std::string origin;  // of the `hide` that did it
 };
 
-// A symbolic link of the guest's root directory: /bin -> usr/bin.
+// A symbolic link of the guest's tree as it is on the host: /bin -> usr/bin, /var/run -> /run.
 struct SymlinkSpec {
   std::string path;
   std::string text;

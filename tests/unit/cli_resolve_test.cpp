@@ -130,6 +130,30 @@ TEST_CASE("the default sandbox") {
   CHECK(describe(spec).find("syscalls  bpf errno:EPERM") != std::string::npos);
 }
 
+TEST_CASE("the other names of /run are there as on the host, unless something else is") {
+  const Home home;
+  const auto link_at = [](const RunSpec& spec, const char* path) {
+    const auto found = std::ranges::find(spec.symlinks, path, &SymlinkSpec::path);
+    return found == spec.symlinks.end() ? std::string() : found->text;
+  };
+  for (const char* path : {"/var/run", "/var/lock"}) {
+    std::error_code error;
+    const fs::path text = fs::read_symlink(path, error);
+    CHECK(link_at(resolved(request({"sh"}), home.caller()), path) == text.string());
+    if (error) continue;
+    Request r = request({"sh"});
+    r.profile.mounts = {mount(home.path(), std::string(path) + "/x", MountMode::kReadOnly)};
+    CHECK(link_at(resolved(r, home.caller()), path).empty());
+    r.profile.mounts = {mount(home.path(), "/var", MountMode::kReadOnly)};
+    CHECK(link_at(resolved(r, home.caller()), path).empty());
+    r.profile.mounts = {};
+    r.profile.tmpfs.push_back({path, ""});
+    CHECK(link_at(resolved(r, home.caller()), path).empty());
+    r.profile.tmpfs = {};
+    CHECK(link_at(resolved(r, home.caller()), path).empty());
+  }
+}
+
 TEST_CASE("secrets are hidden in every mount they can be in") {
   const Home home;
   const RunSpec spec = resolved(request({"sh"}), home.caller());

@@ -136,6 +136,15 @@ class Files(Reports):
                 self.assertIn("--tmpfs", options)
         self.assertFalse(os.path.exists("/boxrun-test"))
 
+    def test_the_usual_names_of_run(self):
+        for path in ("/var/run", "/var/lock"):
+            native = subprocess.run(["readlink", path], capture_output=True, text=True).stdout
+            self.assertEqual(Done("readlink", path, cwd="/usr").output, native)
+        self.assertEqual(Done("id", cwd="/usr").violations, [])
+        for options in (["--tmpfs", "/var"], ["--tmpfs", "/var/lock"], ["--ro", "/var"], ["--overlay", "/usr:/var/run/x"]):
+            with self.subTest(options=options):
+                self.assertEqual(Done(*options, "true", cwd="/usr").status, 0)
+
     def test_a_write_that_nothing_allows(self):
         self.check(self.the_one(Done("mkdir", "/sys/boxrun-test", cwd="/usr"), "file.write"), allow=None)
 
