@@ -110,15 +110,16 @@ std::string_view Caller::variable(std::string_view name) const {
   return {};
 }
 
-Expected<Caller> this_caller() {
+Caller this_caller() {
   Caller caller;
   for (char** entry = environ; *entry != nullptr; ++entry) caller.environment.emplace_back(*entry);
   char cwd[PATH_MAX];
   if (::getcwd(cwd, sizeof cwd) == nullptr || cwd[0] != '/') {
-    return Error{fmt::format("the current directory cannot be found: {}; change to another one",
-                             strerrordesc_np(errno))};
+    caller.cwd_problem =
+        fmt::format("the current directory cannot be found: {}", strerrordesc_np(errno));
+  } else {
+    caller.cwd = cwd;
   }
-  caller.cwd = cwd;
   caller.uid = ::getuid();
   caller.gid = ::getgid();
   const int count = ::getgroups(0, nullptr);

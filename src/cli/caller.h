@@ -11,7 +11,8 @@ namespace boxrun::cli {
 // Who started boxrun, and from where.
 struct Caller {
   std::vector<std::string> environment;  // NAME=VALUE
-  std::string cwd;                       // absolute, without symbolic links
+  std::string cwd;                       // absolute, without symbolic links; empty: it is gone
+  std::string cwd_problem;               // why then
   uid_t uid = 0;
   gid_t gid = 0;
   std::vector<gid_t> groups;
@@ -20,7 +21,7 @@ struct Caller {
   std::string_view variable(std::string_view name) const;
 };
 
-profile::Expected<Caller> this_caller();
+Caller this_caller();
 
 // Whom the target runs as (DESIGN 12a): `user` (a name or number) if given, the user behind sudo,
 // else the caller himself. /etc/passwd and /etc/group are read directly: a statically linked

@@ -72,12 +72,10 @@ Asked nothing_but(int status) { return {std::nullopt, "", status}; }
 Asked read_request(std::span<char* const> arguments) {
   const Expected<CommandLine> line = parse_command_line(arguments);
   if (!line.ok()) return nothing_but(usage_error(line.error().message));
-  const Expected<Caller> caller = this_caller();
-  if (!caller.ok()) return nothing_but(fail(kOwnFailure, caller.error().message));
-
+  const Caller caller = this_caller();
   std::vector<profile::Located> names = named_profiles(*line);
   if (names.empty()) names.push_back({"default", ""});
-  profile::Loaded loaded = profile::load_profiles(names, profile_folders(*caller));
+  profile::Loaded loaded = profile::load_profiles(names, profile_folders(caller));
   for (const Error& error : loaded.errors) fail(kOwnFailure, error.text());
   if (!loaded.errors.empty()) return nothing_but(kOwnFailure);
 
@@ -92,10 +90,10 @@ Asked read_request(std::span<char* const> arguments) {
   request.command = line->words;
 
   int status = kOwnFailure;
-  Expected<RunSpec> spec = resolve(request, *caller, status);
+  Expected<RunSpec> spec = resolve(request, caller, status);
   if (!spec.ok()) return nothing_but(fail(status, spec.error().message));
   if (request.dry_run) return nothing_but(print(describe(*spec)));
-  return {std::move(*spec), std::string(caller->variable("HOME"))};
+  return {std::move(*spec), std::string(caller.variable("HOME"))};
 }
 
 int run(std::span<char* const> arguments) {

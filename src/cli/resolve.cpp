@@ -31,11 +31,12 @@ struct Resolving {
   const Request& request;
   const Caller& caller;
   RunSpec& spec;
+  std::string base = {};  // the directory where relative paths start
 
   const profile::Profile& profile() const { return request.profile; }
   const std::string& home() const { return spec.identity.home; }
   std::string absolute(std::string_view path) const {
-    return absolute_path(expand_home(path, home()), caller.cwd);
+    return absolute_path(expand_home(path, home()), base);
   }
 };
 
@@ -44,7 +45,7 @@ struct Resolving {
 Expected<std::vector<HideGlob>> hide_globs(const Resolving& r) {
   std::vector<HideGlob> globs;
   for (const Located& entry : r.profile().hide) {
-    const std::string written = absolute_hide_glob(entry.value, r.home(), r.caller.cwd);
+    const std::string written = absolute_hide_glob(entry.value, r.home(), r.base);
     for (const std::string& glob : {written, real_hide_glob(written)}) {
       if (!gofer::HidePatterns::create(std::span(&glob, 1))) {
         return Error{
@@ -128,15 +129,17 @@ Expected<bool> add_files(const Resolving& r, MountPlan& plan) {
 }
 
 Expected<bool> choose_cwd(Resolving& r) {
-  if (r.request.cwd.empty()) {
-    r.spec.cwd = r.caller.cwd;
-    return true;
+  const std::string wanted = expand_home(r.request.cwd, r.home());
+  if (r.caller.cwd.empty() && !wanted.starts_with('/')) {
+    return Error{r.caller.cwd_problem + "; change to another one, or name one with --cwd"};
   }
-  const std::string wanted = r.absolute(r.request.cwd);
-  r.spec.cwd = real_path(wanted);
+  r.base = r.caller.cwd;
+  r.spec.cwd = wanted.empty() ? r.base : real_path(r.absolute(wanted));
   if (r.spec.cwd.empty()) {
     return Error{fmt::format("--cwd '{}': {}", r.request.cwd, strerrordesc_np(errno))};
   }
+  // Of a directory that is gone nothing is left that relative paths could mean.
+  if (r.base.empty()) r.base = r.spec.cwd;
   return true;
 }
 
@@ -172,7 +175,7 @@ std::string overlay_directory(const Resolving& r) {
   if (r.profile().overlay_data == profile::OverlayData::kMemory) return {};
   const std::string chosen(r.caller.variable("TMPDIR"));
   if (chosen.empty()) return "/var/tmp";
-  return chosen.front() == '/' ? chosen : r.caller.cwd + "/" + chosen;
+  return chosen.front() == '/' ? chosen : r.base + "/" + chosen;
 }
 
 Expected<bool> resolve_into(Resolving& r, int& status) {

@@ -69,12 +69,18 @@ class Main(unittest.TestCase):
         self.refused(127, r"'a\x1b[31m\nboxrun: fine': command not found", "a\x1b[31m\nboxrun: fine")
 
     def test_a_current_directory_that_is_gone(self):
-        directory = tempfile.mkdtemp()
-        done = subprocess.run(
-            ["sh", "-c", 'cd "$1" && rmdir "$1" && "$2" ls', "sh", directory, BOXRUN], capture_output=True, text=True, timeout=60
-        )
-        self.assertEqual(done.returncode, 125)
-        self.assertIn("the current directory cannot be found", done.stderr)
+        def from_there(*words):
+            script = 'cd "$1" && rmdir "$1" && shift && exec "$@"'
+            return subprocess.run(["sh", "-c", script, "sh", tempfile.mkdtemp(), BOXRUN, *words], capture_output=True, text=True, timeout=60)
+
+        for words in (["ls"], ["-C", "x", "ls"]):
+            done = from_there(*words)
+            self.assertEqual(done.returncode, 125)
+            self.assertEqual(done.stderr, "boxrun: the current directory cannot be found: No such file or directory; "
+                             "change to another one, or name one with --cwd\n")
+        done = from_there("-C", "/usr", "--ro", "share:/share", "sh", "-c", "pwd; ls -d /share bin")
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "/usr\n/share\nbin\n", ""))
+        self.assertIn("usage: boxrun", from_there("--help").stdout)
 
     def test_dry_run_says_what_would_be(self):
         done = boxrun("--dry-run", "-m", "1G", "-t", "90s", "--ro", "/usr/share:/share", "sh", "-c", "echo 'a'")
