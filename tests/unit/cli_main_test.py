@@ -35,6 +35,7 @@ class Main(unittest.TestCase):
         self.refused(125, "no COMMAND was given" + see)
         self.refused(125, "no COMMAND was given" + see, "run")
         self.refused(125, "unknown option '--memroy'; did you mean '--memory'?" + see, "--memroy", "1G", "ls")
+        self.refused(125, "unknown option '--evn'; did you mean '--env'?" + see, "--evn", "A=1", "ls")
         self.refused(125, "option '-t': 'soon' is no duration; write it as in 500ms, 30s, 1.5m or 2h" + see, "-t", "soon", "ls")
         self.refused(125, "option '--trace': 'openat' is a system call, not a group; it is in the group 'file'" + see, "--trace=openat", "ls")
         done = boxrun("--trace=signl", "ls")

@@ -1,5 +1,6 @@
 #include <unistd.h>
 
+#include <array>
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
@@ -119,6 +120,9 @@ TEST_CASE("suggestions are near, or absent") {
   static constexpr std::string_view kNames[] = {"filesystem", "network", "limits", "ro", "rw"};
   CHECK(nearest("filesytem", kNames) == "filesystem");
   CHECK(nearest("netwrok", kNames) == "network");
+  CHECK(nearest("nte", std::array<std::string_view, 2>{"run", "net"}) == "net");
+  CHECK(nearest("wr", kNames) == "rw");
+  CHECK(nearest("ilmist", kNames) == "limits");
   CHECK(nearest("rx", kNames) == "ro");
   CHECK(nearest("colour", kNames).empty());
   CHECK(nearest("", kNames).empty());
