@@ -356,9 +356,10 @@ void Sandbox::watch_cpu_time() {
   if (limit == 0) return;
   cpu_limit_ = std::make_unique<CpuLimit>(*kernel_, limit, [this, limit] {
     const Ref<kernel::Task> task = process_->find_task(process_->tgid);
-    violations_->record(task.get(), {.kind = report::Kind::kLimitCpuTime,
-                                     .verdict = report::Verdict::kKilled,
-                                     .target = std::to_string(limit)});
+    violations_->record(task.get(),
+                        {.kind = report::Kind::kLimitCpuTime,
+                         .verdict = report::Verdict::kKilled,
+                         .target = report::limit_text(std::chrono::nanoseconds(limit))});
     process_->exit_all(SIGKILL);
   });
 }

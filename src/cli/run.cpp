@@ -37,17 +37,13 @@ std::string failure_text(const RunSpec& spec, const Outcome& outcome) {
   return to_string(failure);
 }
 
-std::string seconds_text(std::chrono::nanoseconds time) {
-  return fmt::format("{:g}s", std::chrono::duration<double>(time).count());
-}
-
 // The one limit that the monitor keeps itself.
 report::Record timeout_record(const RunSpec& spec, const Outcome& outcome, int64_t started) {
   report::Record record;
   record.kind = report::Kind::kLimitTimeout;
   record.severity = report::default_severity(record.kind);
   record.verdict = report::Verdict::kKilled;
-  record.target = seconds_text(spec.limits.timeout);
+  record.target = report::limit_text(spec.limits.timeout);
   record.process.pid = outcome.target_pid;
   record.process.command =
       spec.argv.empty() ? "" : spec.argv[0].substr(spec.argv[0].rfind('/') + 1);

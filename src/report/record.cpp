@@ -1,5 +1,7 @@
 #include "src/report/record.h"
 
+#include <fmt/format.h>
+
 namespace boxrun::report {
 namespace {
 
@@ -31,6 +33,10 @@ Severity default_severity(Kind kind) { return kKinds[static_cast<size_t>(kind)].
 std::string_view severity_name(Severity severity) {
   static constexpr std::string_view kNames[] = {"low", "medium", "high"};
   return kNames[static_cast<size_t>(severity)];
+}
+
+std::string limit_text(std::chrono::nanoseconds limit) {
+  return fmt::format("{:g}s", std::chrono::duration<double>(limit).count());
 }
 
 }  // namespace boxrun::report

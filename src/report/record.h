@@ -1,4 +1,5 @@
 #pragma once
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -38,6 +39,9 @@ Severity default_severity(Kind kind);
 // "low", "medium", "high".
 std::string_view severity_name(Severity severity);
 
+// A limit in time as a record's target has it: "0.5s".
+std::string limit_text(std::chrono::nanoseconds limit);
+
 // What became of the attempt.
 enum class Verdict : uint8_t {
   kDenied,  // the call returned `error`
@@ -61,7 +65,8 @@ struct Record {
   Severity severity = Severity::kLow;
   Verdict verdict = Verdict::kDenied;
   Errno error = Errno::kOk;  // of kDenied: what the call returned
-  std::string target;   // the guest's path, "ADDRESS:PORT", or the limit ("4G"); syscalls: empty
+  std::string
+      target;  // the guest's path, "ADDRESS:PORT", or the limit (bytes, "0.5s"); syscalls: empty
   std::string detail;   // of a path why ("hidden", "read-only"); of an address the host's name
   std::string grant;    // of a path: what an option must name instead; empty: the path itself
   std::string syscall;  // "openat"

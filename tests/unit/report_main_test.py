@@ -216,7 +216,7 @@ LIMITS = {
     "tmp_size": (["--tmp-size", "1M"], ["dd", "if=/dev/zero", "of=/tmp/x", "bs=64k"], 1, "ENOSPC", "1048576", "--tmp-size SIZE"),
     "overlay_size": (["--overlay-size", "1M"], ["dd", "if=/dev/zero", "of=x", "bs=64k"], 1, "ENOSPC", "1048576", "--overlay-size SIZE"),
     "memory": (["-m", "64M"], ["python3", "-c", "x = []\nwhile True: x.append(b'x' * 4000)"], 137, "ENOMEM", str(64 << 20), "--memory SIZE"),
-    "cpu_time": (["--cpu-time", "500ms"], ["sh", "-c", "(while :; do :; done) & while :; do :; done"], 137, None, str(500_000_000), "--cpu-time TIME"),
+    "cpu_time": (["--cpu-time", "500ms"], ["sh", "-c", "(while :; do :; done) & while :; do :; done"], 137, None, "0.5s", "--cpu-time TIME"),
     "timeout": (["--timeout", "500ms"], ["sleep", "1000"], 124, None, "0.5s", "--timeout TIME"),
 }
 
