@@ -1,8 +1,19 @@
 #include "sentry/time/timer_queue.h"
 
+#include <algorithm>
 #include <chrono>
 
 namespace boxrun {
+namespace {
+
+// CLOCK_MONOTONIC is what steady_clock counts.
+using Time = std::chrono::steady_clock::time_point;
+
+Nanos now() {
+  return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace
 
 TimerQueue::TimerQueue() : thread_([this] { run(); }) {}
 
@@ -23,6 +34,10 @@ void TimerQueue::remove_locked(Timer& timer) {
 
 void TimerQueue::arm(Timer& timer, Nanos deadline) {
   Lock lock(mutex_);
+  if (on_own_thread()) {
+    if (timer.disarming_ > 0) return;
+    deadline = std::max(deadline, now() + kShortestPause);
+  }
   remove_locked(timer);
   timer.deadline_ = deadline;
   timer.sequence_ = next_sequence_++;
@@ -34,9 +49,10 @@ void TimerQueue::arm(Timer& timer, Nanos deadline) {
 void TimerQueue::disarm(Timer& timer) {
   Lock lock(mutex_);
   remove_locked(timer);
-  if (std::this_thread::get_id() == thread_.get_id()) return;
+  if (on_own_thread()) return;
+  timer.disarming_++;
   while (running_ == &timer) changed_.wait(mutex_);
-  remove_locked(timer);  // expired() may have armed it again
+  timer.disarming_--;
 }
 
 void TimerQueue::run() {
@@ -46,11 +62,9 @@ void TimerQueue::run() {
       changed_.wait(mutex_);
       continue;
     }
-    // CLOCK_MONOTONIC is what steady_clock counts.
-    const std::chrono::steady_clock::time_point deadline{
-        std::chrono::nanoseconds(timers_.begin()->first.first)};
-    if (std::chrono::steady_clock::now() < deadline) {
-      changed_.wait_until(mutex_, deadline);
+    const Nanos deadline = timers_.begin()->first.first;
+    if (now() < deadline) {
+      changed_.wait_until(mutex_, Time(std::chrono::nanoseconds(deadline)));
       continue;
     }
     Timer& timer = *timers_.begin()->second;

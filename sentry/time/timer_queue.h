@@ -15,7 +15,8 @@ class TimerQueue;
 // TimerQueue::disarm before destroying it.
 class Timer {
  public:
-  // Runs on the queue's thread with no lock held. May arm this timer again.
+  // Runs on the queue's thread with no lock held. May arm this timer again: not for sooner than
+  // TimerQueue::kShortestPause, and not once somebody is disarming it.
   virtual void expired() = 0;
 
  protected:
@@ -26,11 +27,16 @@ class Timer {
   Nanos deadline_ = 0;  // this and the rest: guarded by TimerQueue::mutex_
   uint64_t sequence_ = 0;
   bool armed_ = false;
+  int disarming_ = 0;  // callers of disarm() that wait for expired() to return
 };
 
 // All timers of a sandbox, run by one thread that sleeps until the earliest deadline; no ticks.
 class TimerQueue {
  public:
+  // Between two expirations of one timer, so that one that is always due leaves the others their
+  // turn, and the host its CPU. Who counts expirations loses none.
+  static constexpr Nanos kShortestPause = 50'000;
+
   TimerQueue();
   ~TimerQueue();
   TimerQueue(const TimerQueue&) = delete;
@@ -43,6 +49,7 @@ class TimerQueue {
 
  private:
   void run();
+  bool on_own_thread() const { return std::this_thread::get_id() == thread_.get_id(); }
   void remove_locked(Timer& timer) REQUIRES(mutex_);
 
   Mutex mutex_{Rank::kTimers};

@@ -149,6 +149,25 @@ CASE(posix_timer_overrun) {
   CHECK_OK(timer_delete(timer));
 }
 
+CASE(posix_timer_of_a_nanosecond) {
+  pid_t pid = guest::spawn([] {
+    sigset_t usr1;
+    sigemptyset(&usr1);
+    sigaddset(&usr1, SIGUSR1);
+    sigprocmask(SIG_BLOCK, &usr1, nullptr);
+    timer_t timer = signal_timer(CLOCK_MONOTONIC);
+    itimerspec spec = {{0, 1}, {0, 1}};
+    CHECK_OK(timer_settime(timer, 0, &spec, nullptr));
+    guest::sleep_ms(5);
+    int signo = 0;
+    sigwait(&usr1, &signo);
+    CHECK_EQ(signo, SIGUSR1);
+    CHECK(timer_getoverrun(timer) > 1000);
+    _exit(7);  // with the timer armed, which ends it
+  });
+  CHECK_EXIT(pid, 7);
+}
+
 CASE(posix_timer_without_notification) {
   sigevent event = {};
   event.sigev_notify = SIGEV_NONE;
