@@ -33,7 +33,7 @@ bool SpaceQuota::try_charge(uint64_t bytes) {
 
 Result<void> SpaceQuota::charge(uint64_t bytes) {
   if (try_charge(bytes)) return {};
-  refusals_.fetch_add(1, std::memory_order_relaxed);
+  refusal_.set();
   return Errno::kNoSpc;
 }
 
@@ -85,7 +85,7 @@ void FileData::insert_locked(uint64_t offset, Range memory) {
 }
 
 // Memory for at most `bytes` of a hole: less where the quota or the memory file has no more, or
-// none that is contiguous. Only the refusal of the last page makes the call fail, and is counted:
+// none that is contiguous. Only the refusal of the last page makes the call fail, and is marked:
 // ENOSPC by the quota or the disk, ENOMEM by the memory file.
 Result<Range> FileData::allocate_some(uint64_t bytes) {
   for (; bytes > kPageSize; bytes = page_down(bytes / 2)) {
@@ -98,7 +98,7 @@ Result<Range> FileData::allocate_some(uint64_t bytes) {
   Result<Range> memory = memory_.allocate(kPageSize, storage_);
   if (memory.ok()) return memory;
   quota_->release(kPageSize);
-  return storage_ == mm::Storage::kDisk ? memory.error() : memory_.refuse();
+  return memory_.refuse(storage_);
 }
 
 // Gives every page in `pages` memory; what was got before an error stays.

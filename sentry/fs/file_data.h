@@ -5,6 +5,7 @@
 
 #include "sentry/mm/memory_file.h"
 #include "sentry/mm/page_source.h"
+#include "sentry/time/call.h"
 #include "src/base/bytes.h"
 #include "src/base/check.h"
 #include "src/base/range.h"
@@ -19,10 +20,9 @@ class SpaceQuota final : public RefCounted {
  public:
   explicit SpaceQuota(uint64_t limit) : limit_(limit) {}
   bool try_charge(uint64_t bytes);
-  // As try_charge; a refusal is ENOSPC and counted.
+  // As try_charge; a refusal is ENOSPC, and marked.
   Result<void> charge(uint64_t bytes);
-  // Refused charges since the last call.
-  uint64_t take_refusals() { return refusals_.exchange(0, std::memory_order_relaxed); }
+  const RefusalMark& refusal() const { return refusal_; }
   void release(uint64_t bytes) {
     CHECK(used_.fetch_sub(bytes, std::memory_order_relaxed) >= bytes);
   }
@@ -32,7 +32,7 @@ class SpaceQuota final : public RefCounted {
  private:
   const uint64_t limit_;
   std::atomic<uint64_t> used_{0};
-  std::atomic<uint64_t> refusals_{0};
+  const RefusalMark refusal_;
 };
 
 // The bytes of one sparse file, kept in extents of the memory file, so that mappings share them

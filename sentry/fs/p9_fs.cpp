@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "sentry/vfs/call.h"
+#include "sentry/time/call.h"
 
 namespace boxrun::fs {
 namespace {
@@ -140,7 +140,7 @@ bool P9Inode::learn(const gofer::Attr& attr, Seen seen) {
   attr_ = attr;
   attr_as_of_ = seen.as_of;
   learned_at_ = steady_now();
-  learned_in_ = vfs::this_call();
+  learned_in_ = this_call();
   if (stale_since_ <= seen.asked) stale_since_ = 0;
   return true;
 }

@@ -204,7 +204,7 @@ class P9Inode final : public vfs::Inode {
   Mutex mutex_{Rank::kInode};
   gofer::Attr attr_ GUARDED_BY(mutex_);
   int64_t learned_at_ GUARDED_BY(mutex_) = 0;  // when attr_ was true, by the host's steady clock
-  uint64_t learned_in_ GUARDED_BY(mutex_);     // vfs::this_call()
+  uint64_t learned_in_ GUARDED_BY(mutex_);     // this_call()
   HostChanges::Stamp attr_as_of_ GUARDED_BY(mutex_);
   // Size, times or link count have changed since: the change's number; 0: nothing has.
   uint64_t stale_since_ GUARDED_BY(mutex_) = 0;

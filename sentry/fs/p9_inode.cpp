@@ -7,8 +7,8 @@
 #include <utility>
 
 #include "sentry/fs/p9_fs.h"
+#include "sentry/time/call.h"
 #include "sentry/vfs/access.h"
-#include "sentry/vfs/call.h"
 
 namespace boxrun::fs {
 namespace {
@@ -56,7 +56,7 @@ P9Inode::P9Inode(P9Fs& fs, const gofer::Attr& attr, std::string target, HostChan
       number_(attr.qid.path),
       attr_(attr),
       learned_at_(steady_now()),
-      learned_in_(vfs::this_call()),
+      learned_in_(this_call()),
       attr_as_of_(as_of),
       target_(std::move(target)) {}
 
@@ -119,7 +119,7 @@ Result<vfs::Attributes> P9Inode::attributes() {
     merge(attr_, st);
     if (stale_since_ <= asked) stale_since_ = 0;
     learned_at_ = steady_now();
-    learned_in_ = vfs::this_call();
+    learned_in_ = this_call();
     return to_attributes(attr_);
   }
   TRY(walk({}, {.stat_start = true}));
@@ -259,7 +259,7 @@ bool P9Inode::entry_is_current(const vfs::CachedEntry& entry) {
 }
 
 bool P9Inode::fresh_locked() const {
-  return learned_in_ == vfs::this_call() && steady_now() - learned_at_ < kFresh;
+  return learned_in_ == this_call() && steady_now() - learned_at_ < kFresh;
 }
 
 HostChanges::Stamp P9Inode::trusted_locked() const {

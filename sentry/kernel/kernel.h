@@ -18,6 +18,7 @@
 #include "sentry/kernel/signal_state.h"
 #include "sentry/kernel/task_tree.h"
 #include "sentry/mm/memory_file.h"
+#include "sentry/time/call.h"
 #include "sentry/time/clock.h"
 #include "sentry/time/timer_queue.h"
 #include "src/base/ref.h"
@@ -132,12 +133,8 @@ class Kernel {
   // What all processes of the sandbox have used, those that are gone included.
   Nanos cpu_time();
   void add_cpu_of_exited(Nanos used) { cpu_of_exited_.fetch_add(used, std::memory_order_relaxed); }
-  // Tasks that max_tasks kept from being made, since the last call.
-  uint64_t take_refused_tasks() {
-    if (refused_tasks_.load(std::memory_order_relaxed) == 0) return 0;
-    return refused_tasks_.exchange(0, std::memory_order_relaxed);
-  }
-  void count_refused_task() { refused_tasks_.fetch_add(1, std::memory_order_relaxed); }
+  // Set when max_tasks keeps a task from being made.
+  const RefusalMark& refused_task() const { return refused_task_; }
 
   // References are taken under the tree lock; null when there is none.
   Ref<Task> find_task(pid_t tid);
@@ -170,7 +167,7 @@ class Kernel {
   std::string domainname_ GUARDED_BY(names_mutex_) = "(none)";
   Mutex threads_mutex_{Rank::kKernel};
   CondVar threads_changed_;
-  std::atomic<uint64_t> refused_tasks_{0};
+  const RefusalMark refused_task_;
   std::atomic<Nanos> cpu_of_exited_{0};
   size_t threads_ GUARDED_BY(threads_mutex_) = 0;
   bool stopping_ GUARDED_BY(threads_mutex_) = false;

@@ -77,7 +77,7 @@ Result<void> check_task_limits(TreeLock& tree, Task& task) {
       cred.ruid == 0 || cred.has_capability(CAP_SYS_RESOURCE) || cred.has_capability(CAP_SYS_ADMIN);
   // Init is not the guest's.
   if (count - 1 >= task.kernel().max_tasks()) {
-    task.kernel().count_refused_task();
+    task.kernel().refused_task().set();
     return Errno::kAgain;
   }
   if (!privileged && count - 1 >= task.group().limits().soft(RLIMIT_NPROC)) return Errno::kAgain;

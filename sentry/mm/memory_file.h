@@ -1,5 +1,4 @@
 #pragma once
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -7,6 +6,7 @@
 #include <vector>
 
 #include "sentry/mm/extent_allocator.h"
+#include "sentry/time/call.h"
 #include "src/base/fd.h"
 #include "src/base/range.h"
 #include "src/base/result.h"
@@ -102,14 +102,15 @@ class MemoryFile {
   }
   uint64_t used() const;  // bytes of memory, not of the disk, with at least one reference
 
-  // For whoever gives a request up because this memory is too small: ENOMEM, counted. A smaller
-  // attempt may follow a failed allocate(), so that alone is none.
-  Errno refuse() {
-    refusals_.fetch_add(1, std::memory_order_relaxed);
-    return Errno::kNoMem;
+  // For whoever gives a request up because there is no more: ENOMEM, on the disk ENOSPC. A smaller
+  // attempt may follow a failed allocate(), so that alone is no refusal.
+  Errno refuse(Storage storage = Storage::kMemory) {
+    refusal(storage).set();
+    return storage == Storage::kDisk ? Errno::kNoSpc : Errno::kNoMem;
   }
-  // Since the last call.
-  uint64_t take_refusals() { return refusals_.exchange(0, std::memory_order_relaxed); }
+  const RefusalMark& refusal(Storage storage) const {
+    return (storage == Storage::kDisk ? disk_ : memory_).refusal;
+  }
 
  private:
   struct Page;
@@ -121,6 +122,7 @@ class MemoryFile {
     const Range offsets;
     const bool huge_pages;
     ExtentAllocator allocator;  // counts from 0
+    const RefusalMark refusal;
     uint64_t used_pages = 0;
     uint64_t idle_pages = 0;  // free, but still backed by the host
   };
@@ -141,7 +143,6 @@ class MemoryFile {
   Part disk_;  // empty: there is none
   std::byte* const base_;
 
-  std::atomic<uint64_t> refusals_{0};
   mutable Mutex mutex_{Rank::kMemoryFile};
   // One per page of the file, in a mapping of its own that costs only what is touched.
   Page* const pages_ PT_GUARDED_BY(mutex_);

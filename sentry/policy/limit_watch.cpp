@@ -34,7 +34,7 @@ Result<size_t> StreamMeter::admit(size_t bytes) {
   do {
     granted = static_cast<size_t>(std::min<uint64_t>(bytes, limit_ - used));
     if (granted == 0 && bytes > 0) {
-      refusals_.fetch_add(1, std::memory_order_relaxed);
+      refusal_.set();
       return Errno::kFBig;
     }
   } while (!used_.compare_exchange_weak(used, used + granted, std::memory_order_relaxed));
@@ -42,7 +42,7 @@ Result<size_t> StreamMeter::admit(size_t bytes) {
 }
 
 std::optional<Violation> LimitWatch::explain_big_write(kernel::Task& task) {
-  if (meter_.take_refusals() > 0) {
+  if (meter_.refusal().take()) {
     return limit_met(report::Kind::kLimitOutput, limits_.output, Errno::kFBig);
   }
   if (!is_sandbox_limit(task, RLIMIT_FSIZE, limits_.file_size)) return std::nullopt;
@@ -50,21 +50,28 @@ std::optional<Violation> LimitWatch::explain_big_write(kernel::Task& task) {
 }
 
 std::optional<Violation> LimitWatch::explain_no_memory(Errno error) {
-  if (memory_.take_refusals() == 0) return std::nullopt;
+  if (!memory_.refusal(mm::Storage::kMemory).take()) return std::nullopt;
   return limit_met(report::Kind::kLimitMemory, memory_.limit(), error);
 }
 
 std::optional<Violation> LimitWatch::explain_full_file_system() {
   for (const auto& [kind, quota] : quotas_) {
-    if (quota->take_refusals() == 0) continue;
+    if (!quota->refusal().take()) continue;
     return limit_met(kind, quota->limit(), Errno::kNoSpc);
   }
+  if (auto violation = explain_full_disk()) return violation;
   return explain_no_memory(Errno::kNoSpc);
 }
 
+std::optional<Violation> LimitWatch::explain_full_disk() {
+  if (!memory_.refusal(mm::Storage::kDisk).take()) return std::nullopt;
+  Violation violation =
+      limit_met(report::Kind::kLimitOverlaySize, memory_.limit(mm::Storage::kDisk), Errno::kNoSpc);
+  violation.detail = "the disk that keeps the changes is full";
+  return violation;
+}
+
 Violation LimitWatch::killed_for_memory() {
-  // Told here: no call that fails later is to be blamed on it.
-  memory_.take_refusals();
   Violation violation = limit_met(report::Kind::kLimitMemory, memory_.limit(), Errno::kNoMem);
   violation.verdict = report::Verdict::kKilled;
   violation.detail = "out of memory";
@@ -84,8 +91,7 @@ std::optional<Violation> LimitWatch::explain(kernel::Task& task, Errno error) {
     case Errno::kFault:  // also what a buffer comes to that there is no memory for
       return explain_no_memory(error);
     case Errno::kAgain:
-      // Asked for every empty pipe, too: nothing but one load then.
-      if (limits_.processes == 0 || task.kernel().take_refused_tasks() == 0) return std::nullopt;
+      if (limits_.processes == 0 || !task.kernel().refused_task().take()) return std::nullopt;
       return limit_met(report::Kind::kLimitProcesses, limits_.processes, error);
     default:
       return std::nullopt;

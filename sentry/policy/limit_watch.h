@@ -27,19 +27,17 @@ class StreamMeter final : public fs::OutputMeter {
  public:
   explicit StreamMeter(uint64_t limit) : limit_(limit) {}
   Result<size_t> admit(size_t bytes) override;
-  // Writes refused since the last call.
-  uint64_t take_refusals() { return refusals_.exchange(0, std::memory_order_relaxed); }
+  const RefusalMark& refusal() const { return refusal_; }
 
  private:
   const uint64_t limit_;
   std::atomic<uint64_t> used_{0};
-  std::atomic<uint64_t> refusals_{0};
+  const RefusalMark refusal_;
 };
 
 // Tells a call that failed for a limit of the sandbox from one that failed for the guest's own
 // doing or the host's. Limits are enforced deep inside, under locks and without a task at hand;
-// there they only count, and the dispatcher asks here when a call has failed. When two tasks fail
-// at the same moment one may be named for the other; that one of them is named is certain.
+// there they only mark the call, and the dispatcher asks here when it has failed.
 // Filled before the first task runs; asking is thread-safe.
 class LimitWatch {
  public:
@@ -62,6 +60,7 @@ class LimitWatch {
  private:
   std::optional<Violation> explain_big_write(kernel::Task& task);
   std::optional<Violation> explain_no_memory(Errno error);
+  std::optional<Violation> explain_full_disk();
   std::optional<Violation> explain_full_file_system();
 
   const CallLimits limits_;

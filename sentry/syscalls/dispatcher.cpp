@@ -11,8 +11,8 @@
 #include "sentry/policy/violation_log.h"
 #include "sentry/syscalls/describe.h"
 #include "sentry/syscalls/support.h"
+#include "sentry/time/call.h"
 #include "sentry/trace/tracer.h"
-#include "sentry/vfs/call.h"
 
 namespace boxrun::syscalls {
 namespace {
@@ -49,7 +49,7 @@ Result<uint64_t> Dispatcher::answer(Task& task, const Frame& frame) {
 
 Result<uint64_t> Dispatcher::dispatch(Task& task, uint64_t number,
                                       const std::array<uint64_t, 6>& args) {
-  vfs::begin_call();
+  begin_call();
   Frame frame{number, args, 0};
   const Verdict& verdict = services_.policy.verdict(number);
   if (verdict.action != Verdict::Action::kAllow) [[unlikely]] {

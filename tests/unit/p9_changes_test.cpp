@@ -48,13 +48,13 @@ struct Overlay {
 
   vfs::At at(std::string_view path) const { return {context->cwd(), path}; }
   Result<uint64_t> size(std::string_view path) {
-    vfs::begin_call();
+    begin_call();
     const vfs::Path place = TRY(vfs::walk(caller, context->cwd(), path, {}));
     if (!place.dentry->inode()) return Errno::kNoEnt;
     return TRY(place.dentry->inode()->attributes()).size;
   }
   Result<void> append(std::string_view path, std::string_view text) {
-    vfs::begin_call();
+    begin_call();
     const auto flags = TRY(vfs::check_open_flags({O_WRONLY | O_APPEND, 0, 0}, false));
     const auto file = TRY(open_at(caller, at(path), flags));
     IoBuffers from(as_bytes_of(text.data(), text.size()));
@@ -217,7 +217,7 @@ TEST_CASE("a directory that is held is as it is now, with and without watches") 
     const vfs::Path held = *vfs::walk(guest.caller, guest.fs_context->cwd(), "d/e", {});
     for (int i = 0; i < 5; i++) {
       const auto mtime = [&] {
-        vfs::begin_call();
+        begin_call();
         return held.dentry->inode()->attributes()->mtime;
       };
       const Nanos before = mtime();
@@ -295,7 +295,7 @@ TEST_CASE("links that both sides take away do not fall below none") {
   const vfs::Path held = *vfs::walk(over.caller, over.context->cwd(), "d/e/f", {});
   REQUIRE(unlink_file(over.caller, over.at("d/e/f")).ok());
   REQUIRE(::unlink(tree.path("d/e/f").c_str()) == 0);
-  vfs::begin_call();
+  begin_call();
   CHECK(held.dentry->inode()->attributes()->nlink == 0);
 }
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "sentry/fs/p9_fs.h"
-#include "sentry/vfs/call.h"
+#include "sentry/time/call.h"
 #include "sentry/vfs/operations.h"
 #include "sentry/vfs/walk.h"
 #include "tests/unit/gofer_fixture.h"
@@ -68,11 +68,11 @@ class Guest {
 
   vfs::At at(std::string_view path) const { return {fs_context->cwd(), path}; }
   Result<Ref<vfs::FileDescription>> open(std::string_view path, int flags, mode_t mode = 0644) {
-    vfs::begin_call();
+    begin_call();
     return open_at(caller, at(path), TRY(vfs::check_open_flags({flags, mode, 0}, false)));
   }
   Result<vfs::Attributes> stat(std::string_view path) {
-    vfs::begin_call();
+    begin_call();
     const vfs::Path place = TRY(vfs::walk(caller, fs_context->cwd(), path, {}));
     return place.dentry->inode() ? place.dentry->inode()->attributes() : Errno::kNoEnt;
   }
