@@ -185,7 +185,7 @@ class P9Inode final : public vfs::Inode {
                         vfs::LookupResult& out);
   Ref<P9Listing> known_listing() EXCLUDES(mutex_);
   // True when so many names were asked for that the whole directory is worth a look.
-  bool count_miss() EXCLUDES(mutex_);
+  bool count_asked_name() EXCLUDES(mutex_);
   void learn_listing(const gofer::DirectoryPage& page) EXCLUDES(mutex_);
   void never_list() EXCLUDES(mutex_);
   // The guest changed entries of this directory, or names of this file: times and link count.
@@ -217,8 +217,8 @@ class P9Inode final : public vfs::Inode {
   uint32_t writers_ GUARDED_BY(mutex_) = 0;  // open files that may write
   Ref<P9Pages> pages_ GUARDED_BY(mutex_);
   Ref<P9Listing> listing_ GUARDED_BY(mutex_);
-  uint32_t misses_ GUARDED_BY(mutex_) = 0;
-  bool too_large_ GUARDED_BY(mutex_) = false;  // for a listing; or it may not be read
+  uint32_t names_asked_ GUARDED_BY(mutex_) = 0;  // of this directory
+  bool too_large_ GUARDED_BY(mutex_) = false;    // for a listing; or it may not be read
   bool unwatchable_ GUARDED_BY(mutex_) = false;
   std::atomic<HostChanges::Stamp> watched_since_{HostChanges::kNever};
 

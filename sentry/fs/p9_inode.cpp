@@ -20,8 +20,8 @@ constexpr int64_t kFresh = 20'000'000;  // ns
 // changes ring no bell (writes through a mapping or through another hard link, reads).
 constexpr int64_t kTrusted = 1'000'000'000;  // ns
 
-// Listing a directory, or watching it, is worth it after so many names that were not known.
-constexpr uint32_t kMissesForListing = 3;
+// Listing a directory, or watching it, is worth it after so many of its names were asked for.
+constexpr uint32_t kManyNamesAsked = 3;
 constexpr size_t kMaxListed = 4096;     // entries of a directory that is kept whole
 constexpr size_t kMaxRead = 1'000'000;  // of one that is only read
 
@@ -272,8 +272,8 @@ HostChanges::Stamp P9Inode::trusted_locked() const {
 bool P9Inode::worth_watching() {
   if (fs_.changes() == nullptr || !is_directory()) return false;
   const Lock lock(mutex_);
-  misses_++;
-  return misses_ >= kMissesForListing && !unwatchable_ && watched_since_ == HostChanges::kNever;
+  names_asked_++;
+  return names_asked_ >= kManyNamesAsked && !unwatchable_ && watched_since_ == HostChanges::kNever;
 }
 
 void P9Inode::learn_watched(bool watched) {
@@ -313,7 +313,7 @@ void P9Inode::look_up_remotely(std::span<const std::string_view> names,
                                const vfs::LookupIntent& intent, vfs::LookupResult& out) {
   gofer::WalkExtras extras;
   extras.stat_start = !fs_.exclusive();
-  if (fs_.immutable() && count_miss()) extras.list_after = 0;
+  if (fs_.immutable() && count_asked_name()) extras.list_after = 0;
   if (intent.open_flags && (*intent.open_flags & (O_DIRECTORY | O_PATH)) == 0) {
     extras.open_flags = host_access(*intent.open_flags);
   }
@@ -332,7 +332,7 @@ void P9Inode::look_up_remotely(std::span<const std::string_view> names,
   out.as_of = reply->seen.as_of;
   Ref<P9Inode> at(this);
   for (gofer::RemoteFile& step : reply->steps) {
-    if (at.get() != this) at->count_miss();
+    if (at.get() != this) at->count_asked_name();
     // Changes of a directory's own attributes are told by its own watch.
     const bool told = S_ISDIR(step.attr.mode) || at->watches(reply->seen.as_of);
     at =
@@ -354,10 +354,10 @@ Ref<P9Listing> P9Inode::known_listing() {
   return listing_;
 }
 
-bool P9Inode::count_miss() {
+bool P9Inode::count_asked_name() {
   const Lock lock(mutex_);
-  misses_++;
-  return misses_ >= kMissesForListing && !too_large_ && !listing_;
+  names_asked_++;
+  return names_asked_ >= kManyNamesAsked && !too_large_ && !listing_;
 }
 
 void P9Inode::never_list() {
