@@ -8,6 +8,7 @@
 #include <bitset>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -94,6 +95,11 @@ struct BootSpec {
   uid_t uid = 0;
   gid_t gid = 0;
   std::vector<gid_t> groups;
+
+  // How the Gofer shows owners it has no number for, who are shown as root. None where a user has
+  // it.
+  std::optional<uid_t> unmapped_uid;
+  std::optional<gid_t> unmapped_gid;
 
   std::vector<BootMount> mounts;
   std::vector<BootSymlink> symlinks;

@@ -142,6 +142,8 @@ MaybeFailure mount_host_files(Builder& builder, const BootMount& mount,
   config.mount = std::to_string(mount.gofer_mount);
   config.cache =
       mount.cache == BootMount::Cache::kShared ? fs::P9Cache::kShared : fs::P9Cache::kExclusive;
+  config.unmapped_uid = spec.unmapped_uid;
+  config.unmapped_gid = spec.unmapped_gid;
   config.read_only = mount.mode != BootMount::Mode::kReadWrite;
   auto files = fs::P9Fs::create(std::move(config), resources.gofer);
   if (!files.ok()) return cannot("attach to the mount " + mount.source, files.error());

@@ -29,7 +29,8 @@ P9Fs::P9Fs(const Config& config, Ref<P9Connection> connection)
       connection_(std::move(connection)),
       cache_(config.cache),
       changes_(config.cache == P9Cache::kShared ? connection_->listen() : nullptr),
-      unmapped_id_(config.unmapped_id) {}
+      unmapped_uid_(config.unmapped_uid),
+      unmapped_gid_(config.unmapped_gid) {}
 
 Result<Ref<P9Fs>> P9Fs::create(const Config& config, Ref<P9Connection> connection) {
   gofer::RemoteFile root = TRY(connection->client().attach(config.mount, gofer::kNoUid));

@@ -42,8 +42,9 @@ class P9Fs final : public vfs::FileSystem {
     std::string mount;  // as the Gofer calls it
     P9Cache cache = P9Cache::kExclusive;
     bool read_only = false;
-    // Shown as root's: the host's owners without a number in our user namespace.
-    std::optional<uint32_t> unmapped_id = 65534;
+    // Shown as root's: the host's owners without a number in the Gofer's user namespace.
+    std::optional<uid_t> unmapped_uid;
+    std::optional<gid_t> unmapped_gid;
   };
   // EIO when the Gofer is gone, ENOENT when it has no such mount.
   static Result<Ref<P9Fs>> create(const Config& config, Ref<P9Connection> connection);
@@ -75,7 +76,8 @@ class P9Fs final : public vfs::FileSystem {
   const P9Cache cache_;
   HostChanges* const changes_;
   std::atomic<uint64_t> changes_made_{0};
-  const std::optional<uint32_t> unmapped_id_;
+  const std::optional<uid_t> unmapped_uid_;
+  const std::optional<gid_t> unmapped_gid_;
   Ref<P9Inode> root_;  // fixed after construction
 
   Mutex mutex_{Rank::kP9};

@@ -80,15 +80,14 @@ void P9Inode::last_reference_gone() {
 }
 
 vfs::Attributes P9Inode::to_attributes(const gofer::Attr& attr) const {
-  const auto shown = [&](uint32_t id) { return id == fs_.unmapped_id_ ? 0 : id; };
   vfs::Attributes result;
   result.dev = fs_.device();
   result.ino = number_;
   result.type = type();
   result.mode = attr.mode & vfs::kPermissionBits;
   result.nlink = static_cast<uint32_t>(attr.nlink);
-  result.uid = shown(attr.uid);
-  result.gid = shown(attr.gid);
+  result.uid = attr.uid == fs_.unmapped_uid_ ? 0 : attr.uid;
+  result.gid = attr.gid == fs_.unmapped_gid_ ? 0 : attr.gid;
   result.rdev = attr.rdev;
   result.size = attr.size;
   result.blocks = attr.blocks;

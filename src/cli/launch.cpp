@@ -153,6 +153,7 @@ MaybeFailure launch(const Roles& roles, Sandbox& sandbox) {
   }
   sandbox.gofer = Child(gofer->pid, std::move(gofer->pidfd));
 
+  const host::UnmappedIds unmapped = host::unmapped_ids(gofer->ids);
   Result<host::Forked> sentry = host::fork_into_namespaces({});
   if (!sentry) return launch_failure("fork the sentry", sentry.error());
   if (sentry->in_child()) {
@@ -164,6 +165,7 @@ MaybeFailure launch(const Roles& roles, Sandbox& sandbox) {
     start.parent = std::move(*self);
     start.layers = sentry->namespaces;
     start.ids = sentry->ids;
+    start.unmapped = unmapped;
     run_child("boxrun-sentry", roles.sentry, std::move(start), std::move(sentry->failure),
               roles.sentry_keeps);
   }

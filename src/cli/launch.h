@@ -23,6 +23,7 @@ struct ProcessStart {
   UniqueFd parent;                      // pidfd of the monitor, for host::Rights
   host::LayerSet layers;                // the namespaces
   host::IdMap ids = host::IdMap::kOwn;  // which users exist here
+  host::UnmappedIds unmapped;           // owners that the Gofer cannot name; the Sentry's only
 };
 
 // Runs in the new process; the result is its exit status.

@@ -194,6 +194,8 @@ int sentry_role(const RunSpec& spec, const KernelEntry& kernel, SentryExtras ext
   if (const MaybeFailure failure = prepare_sentry(spec, extras.streams, start, boot)) {
     return report_failure(start, *failure);
   }
+  boot.unmapped_uid = start.unmapped.uid;
+  boot.unmapped_gid = start.unmapped.gid;
   boot.trace_sink = std::move(extras.trace_sink);
   boot.gofer_channels = std::move(start.channels);
   boot.report_socket = std::move(start.report);

@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <csignal>
@@ -40,31 +41,54 @@ Result<void> write_file(const std::string& path, std::string_view text) {
   return {};
 }
 
-// The lines of /proc/self/uid_map with the ids inside on both sides: the identity on all we have.
-Result<std::string> identity_map(const char* path) {
+struct IdRange {
+  uint32_t first;
+  uint32_t count;
+};
+
+// The ids that exist here, from the lines of /proc/self/uid_map: inside, outside, count.
+Result<std::vector<IdRange>> ids_here(const char* path) {
   const UniqueFd fd = TRY(own_fd(::open(path, O_RDONLY | O_CLOEXEC)));
   std::array<char, 4096> buffer;
   const ssize_t size = TRY(host_result(::read(fd.get(), buffer.data(), buffer.size())));
   std::string_view rest(buffer.data(), static_cast<size_t>(size));
-  std::string map;
+  std::vector<IdRange> ranges;
   while (!rest.empty()) {
     const size_t end = rest.find('\n');
     if (end == std::string_view::npos) break;  // cut by the buffer: the lines so far still are ours
     const char* at = rest.data();
     const char* const line_end = at + end;
-    std::array<uint32_t, 3> numbers{};  // inside, outside, count
+    std::array<uint32_t, 3> numbers{};
     for (uint32_t& number : numbers) {
       while (at < line_end && *at == ' ') at++;
       const auto parsed = std::from_chars(at, line_end, number);
       if (parsed.ec != std::errc()) return Errno::kIo;
       at = parsed.ptr;
     }
-    const std::string inside = std::to_string(numbers[0]);
-    map.append(inside).append(" ").append(inside).append(" ");
-    map.append(std::to_string(numbers[2])).append("\n");
+    ranges.push_back({numbers[0], numbers[2]});
     rest.remove_prefix(end + 1);
   }
+  return ranges;
+}
+
+// A map with the ids inside on both sides: the identity on all we have.
+Result<std::string> identity_map(const char* path) {
+  std::string map;
+  for (const IdRange& range : TRY(ids_here(path))) {
+    const std::string inside = std::to_string(range.first);
+    map.append(inside).append(" ").append(inside).append(" ");
+    map.append(std::to_string(range.count)).append("\n");
+  }
   return map;
+}
+
+std::optional<uint32_t> unless_taken(uint32_t id, const char* map) {
+  const Result<std::vector<IdRange>> ids = ids_here(map);
+  if (!ids) return id;
+  const bool taken = std::ranges::any_of(*ids, [id](const IdRange& range) {
+    return id >= range.first && id - range.first < range.count;
+  });
+  return taken ? std::nullopt : std::optional(id);
 }
 
 // By the parent, whose capabilities decide (user_namespaces(7), "Defining user and group ID
@@ -149,6 +173,18 @@ MaybeFailure map_ids_in_child(IdMap& ids, int go_ahead, uid_t uid, gid_t gid) {
 
 }  // namespace
 
+UnmappedIds unmapped_ids(IdMap ids) {
+  constexpr uint32_t kOverflow = 65534;  // the default of /proc/sys/kernel/overflowuid
+  if (ids == IdMap::kAll) {
+    return {unless_taken(kOverflow, "/proc/self/uid_map"),
+            unless_taken(kOverflow, "/proc/self/gid_map")};
+  }
+  UnmappedIds unmapped;
+  if (::geteuid() != kOverflow) unmapped.uid = kOverflow;
+  if (::getegid() != kOverflow) unmapped.gid = kOverflow;
+  return unmapped;
+}
+
 Result<Forked> fork_into_namespaces(const NamespaceRequest& request) {
   const uid_t uid = ::geteuid();
   const gid_t gid = ::getegid();
@@ -171,8 +207,10 @@ Result<Forked> fork_into_namespaces(const NamespaceRequest& request) {
     return forked;
   }
   forked.pidfd.reset(attempt.pidfd);
+  if (new_user) forked.ids = ids;
   if (new_user && ids == IdMap::kAll) {
     const char mapped = map_all_ids(attempt.pid).ok() ? 1 : 0;
+    if (mapped == 0) forked.ids = IdMap::kOwn;
     // A child that is gone already shows as a broken pipe here and as an exit to the caller.
     static_cast<void>(::write(go_end.get(), &mapped, 1) == 1);
   }

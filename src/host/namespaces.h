@@ -2,6 +2,8 @@
 #pragma once
 #include <sys/types.h>
 
+#include <optional>
+
 #include "src/base/failure.h"
 #include "src/base/fd.h"
 #include "src/host/layers.h"
@@ -29,6 +31,15 @@ struct Forked {
   MaybeFailure failure;     // in the child: the ids could not be mapped, it cannot go on
   bool in_child() const { return pid == 0; }
 };
+
+// What stands for owners without a number in a user namespace (user_namespaces(7), "Unmapped user
+// and group IDs"). Nothing where the namespace has that number: there it is somebody's own.
+struct UnmappedIds {
+  std::optional<uid_t> uid;
+  std::optional<gid_t> gid;
+};
+// As a child of this process with `ids` sees them.
+UnmappedIds unmapped_ids(IdMap ids);
 
 // fork(2) into the wanted namespaces. Where the host refuses them all (default Docker,
 // Ubuntu 24.04, user.max_user_namespaces = 0) the child is an ordinary one with an empty set of

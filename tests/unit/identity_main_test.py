@@ -18,6 +18,7 @@ BOXRUN = None
 BOUND = 60
 ROOT = os.geteuid() == 0
 SOMEBODY = 1234  # a user that nobody has to know
+NOBODY = 65534
 
 # What a container's root has: CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP
 # NET_BIND_SERVICE SYS_CHROOT MKNOD AUDIT_WRITE SETFCAP (capabilities(7)).
@@ -128,6 +129,24 @@ class Other(Case):
     def test_root_gives_files_away(self):
         self.told("--rw", ".", "sh", "-c", f"echo x >new; chown {SOMEBODY}:{SOMEBODY} new")
         self.assertEqual(os.stat(os.path.join(self.folder, "new")).st_uid, SOMEBODY)
+
+    @unittest.skipUnless(may_change_owners(), "needs CAP_CHOWN")
+    def test_nobody_owns_his_files(self):
+        # His number is also what stands for owners without one; as another's caller and as the caller himself.
+        os.chown(self.folder, NOBODY, NOBODY)
+        path = os.path.join(self.folder, "mine")
+        pathlib.Path(path).write_text("x", encoding="ascii")
+        os.chmod(path, 0o600)
+        os.chown(path, NOBODY, NOBODY)
+        script = "cat mine >new && chmod 640 new && stat -c '%u %g' mine new . "
+        wanted = ["65534"] * 6
+        self.assertEqual(self.told("--user", str(NOBODY), "sh", "-c", script + "&& stat -c %u /usr"), wanted + ["0"])
+        for group, groups in ((NOBODY, wanted), (SOMEBODY, ["65534", "0", "65534", str(SOMEBODY), "65534", "0"])):
+            run = subprocess.run([BOXRUN, "--report-on", "never", "sh", "-c", script], cwd=self.folder,
+                                 env={"PATH": "/usr/bin:/bin", "HOME": "/tmp"}, user=NOBODY, group=group,
+                                 extra_groups=[], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                                 timeout=BOUND)
+            self.assertEqual((run.returncode, run.stderr, run.stdout.split()), (0, "", groups))
 
     def test_another_user_is_held_to_permissions(self):
         secret = os.path.join(self.folder, "secret")

@@ -141,6 +141,27 @@ TEST_CASE("changes of the guest reach the host") {
   CHECK(file->attributes().take().nlink == 0);
 }
 
+TEST_CASE("owners without a number are shown as root, users and groups apart") {
+  TempTree tree;
+  tree.file("f", "x");
+  struct stat st;
+  REQUIRE(stat(tree.path("f").c_str(), &st) == 0);
+  const auto owners = [&](std::optional<uid_t> uid, std::optional<gid_t> gid) {
+    Guest guest(tree, fs::P9Cache::kExclusive, MountAccess::kReadWrite, {}, 256, false,
+                {.unmapped_uid = uid, .unmapped_gid = gid});
+    const vfs::Attributes a = guest.stat("/f").take();
+    return std::pair(a.uid, a.gid);
+  };
+  if (getuid() == 0) {
+    // Somebody whom root's own number cannot be taken for.
+    REQUIRE(chown(tree.path("f").c_str(), 65534, 65534) == 0);
+    st.st_uid = st.st_gid = 65534;
+  }
+  CHECK(owners({}, {}) == std::pair(st.st_uid, st.st_gid));
+  CHECK(owners(st.st_uid, {}) == std::pair(uid_t{0}, st.st_gid));
+  CHECK(owners({}, st.st_gid) == std::pair(st.st_uid, gid_t{0}));
+}
+
 TEST_CASE("hidden names are missing, and reported") {
   TempTree tree;
   tree.dir("home/.ssh");

@@ -46,7 +46,8 @@ class Guest {
  public:
   explicit Guest(const gofer::TempTree& tree, P9Cache cache = P9Cache::kExclusive,
                  gofer::MountAccess access = gofer::MountAccess::kReadWrite,
-                 std::vector<std::string> hide = {}, size_t max_kept = 256, bool watches = false)
+                 std::vector<std::string> hide = {}, size_t max_kept = 256, bool watches = false,
+                 P9Fs::Config config = {})
       : served(tree.path(), {.access = access,
                              .hide = std::move(hide),
                              .channels = 2,
@@ -57,7 +58,9 @@ class Guest {
         p9(P9Fs::create({.device = 9,
                          .mount = "m",
                          .cache = cache,
-                         .read_only = access == gofer::MountAccess::kReadOnly},
+                         .read_only = access == gofer::MountAccess::kReadOnly,
+                         .unmapped_uid = config.unmapped_uid,
+                         .unmapped_gid = config.unmapped_gid},
                         connection)
                .take()),
         mounts(vfs::MountNamespace::create(vfs::Mount::create({.file_system = p9}))),
