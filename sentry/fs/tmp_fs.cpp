@@ -12,9 +12,9 @@ namespace {
 
 constexpr uint64_t kEntrySize = 20;  // BOGO_DIRENT_SIZE of mm/shmem.c: what st_size counts
 constexpr uint32_t kMaxLinks = UINT32_MAX / 2;
-
-// What a name, a symlink or an extended attribute costs of the size limit.
-uint64_t symlink_cost(const vfs::NewNode& node) { return node.symlink_target.size(); }
+constexpr uint64_t kRootIno = 1;
+// What an inode with its name, or one more name, takes of the Sentry's heap, dentry included.
+constexpr uint64_t kNodeCost = 1024;
 
 }  // namespace
 
@@ -68,7 +68,7 @@ TmpFs::TmpFs(Config config, mm::MemoryFile& memory, const Clock& clock)
                           .uid = config.uid,
                           .gid = config.gid};
   Lock lock(mutex_);
-  root_ = adopt_ref(new TmpInode(*this, node, next_ino_++, nullptr));
+  root_ = adopt_ref(new TmpInode(*this, node, kRootIno, nullptr));  // free of charge
   inodes_.fetch_add(1, std::memory_order_relaxed);
 }
 
@@ -105,9 +105,40 @@ Result<vfs::Statistics> TmpFs::statistics() {
   return out;
 }
 
+Result<void> TmpFs::charge_node() {
+  if (inodes_.fetch_add(1, std::memory_order_relaxed) < max_inodes_) {
+    if (memory_.charge(kNodeCost)) return {};
+  }
+  inodes_.fetch_sub(1, std::memory_order_relaxed);
+  return Errno::kNoSpc;
+}
+
+void TmpFs::discharge_node() {
+  inodes_.fetch_sub(1, std::memory_order_relaxed);
+  memory_.discharge(kNodeCost);
+}
+
+Result<void> TmpFs::charge_text(uint64_t bytes) {
+  TRY(quota_->charge(bytes));
+  if (memory_.charge(bytes)) return {};
+  quota_->release(bytes);
+  return Errno::kNoSpc;
+}
+
+void TmpFs::discharge_text(uint64_t bytes) {
+  quota_->release(bytes);
+  memory_.discharge(bytes);
+}
+
+Result<void> TmpFs::charge_new(const vfs::NewNode& node) {
+  TRY(charge_node());
+  auto paid = charge_text(node.symlink_target.size());
+  if (!paid.ok()) discharge_node();
+  return paid;
+}
+
 Result<Ref<TmpInode>> TmpFs::make_locked(const vfs::NewNode& node) {
-  if (inodes_.load(std::memory_order_relaxed) >= max_inodes_) return Errno::kNoSpc;
-  TRY(quota_->charge(symlink_cost(node)));
+  TRY(charge_new(node));
   const uint64_t ino = next_ino_++;
   Ref<FileData> data;
   if (node.type == vfs::FileType::kRegular) {
@@ -115,21 +146,18 @@ Result<Ref<TmpInode>> TmpFs::make_locked(const vfs::NewNode& node) {
     data = make_ref<FileData>(memory_, storage_, quota_,
                               mm::PageSource::Identity{device(), ino, {}}, uint32_t{F_SEAL_SEAL});
   }
-  inodes_.fetch_add(1, std::memory_order_relaxed);
   return adopt_ref(new TmpInode(*this, node, ino, std::move(data)));
 }
 
 Result<Ref<TmpInode>> TmpFs::make_unnamed(const vfs::NewNode& node,
                                           mm::PageSource::Identity identity, uint32_t linux_seals) {
-  if (inodes_.load(std::memory_order_relaxed) >= max_inodes_) return Errno::kNoSpc;
-  TRY(quota_->charge(symlink_cost(node)));
+  TRY(charge_new(node));
   Lock lock(mutex_);
   const uint64_t ino = next_ino_++;
   identity.dev = device();
   identity.ino = ino;
   Ref<FileData> data =
       make_ref<FileData>(memory_, storage_, quota_, std::move(identity), linux_seals);
-  inodes_.fetch_add(1, std::memory_order_relaxed);
   Ref<TmpInode> inode = adopt_ref(new TmpInode(*this, node, ino, std::move(data)));
   inode->shares_lock();
   inode->attributes_.nlink = 0;
@@ -159,8 +187,8 @@ TmpInode::TmpInode(TmpFs& fs, const vfs::NewNode& node, uint64_t ino, Ref<FileDa
 TmpInode::~TmpInode() {
   uint64_t cost = symlink_target_.size();
   for (const auto& [name, value] : xattrs_) cost += name.size() + value.size();
-  fs_.quota_->release(cost);
-  fs_.inodes_.fetch_sub(1, std::memory_order_relaxed);
+  fs_.discharge_text(cost);
+  if (attributes_.ino != kRootIno) fs_.discharge_node();
 }
 
 Result<void> TmpInode::check_alive_locked() const {
@@ -213,12 +241,11 @@ Result<void> TmpInode::link(std::string_view name, vfs::Inode& target) {
   if (inode.attributes_.nlink >= kMaxLinks) return Errno::kMLink;
   if (entries_->find(name) != nullptr) return Errno::kExist;
   // A name costs memory like an inode does.
-  if (fs_.inodes_.load(std::memory_order_relaxed) >= fs_.max_inodes_) return Errno::kNoSpc;
-  fs_.inodes_.fetch_add(1, std::memory_order_relaxed);
+  TRY(fs_.charge_node());
   entries_->add(name, Ref<TmpInode>(&inode));
   entries_changed_locked(1);
   // The first name of an O_TMPFILE was paid for with the inode.
-  if (inode.attributes_.nlink++ == 0) fs_.inodes_.fetch_sub(1, std::memory_order_relaxed);
+  if (inode.attributes_.nlink++ == 0) fs_.discharge_node();
   inode.attributes_.ctime = fs_.clock_.realtime();
   return {};
 }
@@ -231,7 +258,7 @@ Result<void> TmpInode::unlink(std::string_view name, vfs::Inode& victim) {
   if (entries_->find(name) != &inode) return Errno::kNoEnt;
   gone = entries_->remove(name);
   entries_changed_locked(-1);
-  if (--inode.attributes_.nlink > 0) fs_.inodes_.fetch_sub(1, std::memory_order_relaxed);
+  if (--inode.attributes_.nlink > 0) fs_.discharge_node();
   inode.attributes_.ctime = attributes_.ctime;
   return {};
 }
@@ -277,7 +304,7 @@ Ref<TmpInode> TmpInode::move_locked(std::string_view old_name, TmpInode& moved, 
     const bool directory = replaced->is_directory();
     if (directory) target.attributes_.nlink--;
     replaced->attributes_.nlink = directory ? 0 : replaced->attributes_.nlink - 1;
-    if (replaced->attributes_.nlink > 0) fs_.inodes_.fetch_sub(1, std::memory_order_relaxed);
+    if (replaced->attributes_.nlink > 0) fs_.discharge_node();
     replaced->attributes_.ctime = fs_.clock_.realtime();
   }
   if (moved.is_directory()) {

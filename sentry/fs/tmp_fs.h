@@ -1,6 +1,6 @@
 // A file system in the sandbox's memory (tmpfs(5)): /tmp, /dev/shm, memfds, the upper layer of
-// overlays. Directory entries and attributes are objects of the Sentry, bounded by max_inodes and
-// charged to the size; file contents are extents of the memory file (FileData).
+// overlays. Directory entries and attributes are objects of the Sentry, bounded by max_inodes and,
+// like the contents of files, which are extents of the memory file (FileData), by its limit.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -48,6 +48,13 @@ class TmpFs final : public vfs::FileSystem {
   TmpFs(Config config, mm::MemoryFile& memory, const Clock& clock);
   ~TmpFs() override;
   Result<Ref<TmpInode>> make_locked(const vfs::NewNode& node) REQUIRES(mutex_);
+  // One more inode, or name of one: ENOSPC at the limit of them or of memory.
+  Result<void> charge_node();
+  void discharge_node();
+  // Link texts and extended attributes: of the size of the file system, too.
+  Result<void> charge_text(uint64_t bytes);
+  void discharge_text(uint64_t bytes);
+  Result<void> charge_new(const vfs::NewNode& node);
 
   const uint64_t max_inodes_;
   mm::MemoryFile& memory_;
@@ -58,8 +65,8 @@ class TmpFs final : public vfs::FileSystem {
 
   // Names and attributes of the whole file system.
   Mutex mutex_{Rank::kInode};
-  uint64_t next_ino_ GUARDED_BY(mutex_) = 1;
-  Ref<TmpInode> root_;  // fixed after construction
+  uint64_t next_ino_ GUARDED_BY(mutex_) = 2;  // after the root
+  Ref<TmpInode> root_;                        // fixed after construction
 };
 
 // What a directory holds: names in an order that stays the same while others come and go.

@@ -173,12 +173,12 @@ Result<void> TmpInode::set_xattr(std::string_view name, std::string_view value,
   if (at == xattrs_.end()) {
     if (how == vfs::XattrCreate::kMustReplace) return Errno::kNoData;
     if (xattrs_.size() >= kMaxXattrs) return Errno::kNoSpc;
-    TRY(fs_.quota_->charge(name.size() + value.size()));
+    TRY(fs_.charge_text(name.size() + value.size()));
     xattrs_.emplace(name, value);
   } else {
     if (how == vfs::XattrCreate::kMustCreate) return Errno::kExist;
-    TRY(fs_.quota_->charge(value.size()));
-    fs_.quota_->release(at->second.size());
+    TRY(fs_.charge_text(value.size()));
+    fs_.discharge_text(at->second.size());
     at->second = value;
   }
   attributes_.ctime = fs_.clock_.realtime();
@@ -189,7 +189,7 @@ Result<void> TmpInode::remove_xattr(std::string_view name) {
   Lock lock(fs_.mutex_);
   const auto at = xattrs_.find(name);
   if (at == xattrs_.end()) return Errno::kNoData;
-  fs_.quota_->release(at->first.size() + at->second.size());
+  fs_.discharge_text(at->first.size() + at->second.size());
   xattrs_.erase(at);
   attributes_.ctime = fs_.clock_.realtime();
   return {};

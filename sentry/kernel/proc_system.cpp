@@ -61,7 +61,7 @@ Result<std::string> thread_self_link(const ProcSubject&) {
 Result<std::string> meminfo(const ProcSubject& subject) {
   const mm::MemoryFile& memory = subject.kernel().memory_file();
   const uint64_t total = memory.limit();
-  const uint64_t used = std::min(memory.used(), total);
+  const uint64_t used = total - memory.available();
   std::string out;
   const auto add = [&](const char* name, uint64_t bytes) {
     out += fmt::format("{:<16}{:>8} kB\n", std::string(name) + ":", bytes / 1024);

@@ -80,6 +80,7 @@ MemoryFile::~MemoryFile() {
 // A new extent whose pages have one reference each; collects what must be cleared.
 std::optional<Range> MemoryFile::take_locked(Part& part, uint64_t size, const Hint& hint,
                                              std::vector<Range>& dirty) {
+  if (&part == &memory_ && size > available_locked()) return std::nullopt;
   const auto taken = part.allocator.take(size, hint);
   if (!taken) return std::nullopt;
   const Range extent{part.offsets.start + taken->start, part.offsets.start + taken->end};
@@ -267,6 +268,31 @@ MemoryFile::Pinning MemoryFile::pinning(Range extent) const {
 uint64_t MemoryFile::used() const {
   Lock lock(mutex_);
   return memory_.used_pages * kPageSize;
+}
+
+uint64_t MemoryFile::available_locked() const {
+  return memory_.offsets.size() - memory_.used_pages * kPageSize - charged_;
+}
+
+uint64_t MemoryFile::available() const {
+  Lock lock(mutex_);
+  return available_locked();
+}
+
+bool MemoryFile::charge(uint64_t bytes) {
+  Lock lock(mutex_);
+  if (bytes > available_locked()) {
+    memory_.refusal.set();
+    return false;
+  }
+  charged_ += bytes;
+  return true;
+}
+
+void MemoryFile::discharge(uint64_t bytes) {
+  Lock lock(mutex_);
+  CHECK(bytes <= charged_);
+  charged_ -= bytes;
 }
 
 }  // namespace boxrun::mm

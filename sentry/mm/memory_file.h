@@ -100,7 +100,14 @@ class MemoryFile {
   uint64_t limit(Storage storage = Storage::kMemory) const {
     return (storage == Storage::kDisk ? disk_ : memory_).offsets.size();
   }
-  uint64_t used() const;  // bytes of memory, not of the disk, with at least one reference
+  uint64_t used() const;       // bytes of memory, not of the disk, with at least one reference
+  uint64_t available() const;  // bytes of the limit that neither pages nor charges take
+
+  // Takes `bytes` of the limit for what a guest makes the Sentry keep in its own heap (names,
+  // attributes), as kernel memory is of a cgroup's limit. False, and marked as a refusal, when
+  // less is left.
+  [[nodiscard]] bool charge(uint64_t bytes) EXCLUDES(mutex_);
+  void discharge(uint64_t bytes) EXCLUDES(mutex_);
 
   // For whoever gives a request up because there is no more: ENOMEM, on the disk ENOSPC. A smaller
   // attempt may follow a failed allocate(), so that alone is no refusal.
@@ -134,6 +141,7 @@ class MemoryFile {
   }
   std::optional<Range> take_locked(Part& part, uint64_t size, const Hint& hint,
                                    std::vector<Range>& dirty) REQUIRES(mutex_);
+  uint64_t available_locked() const REQUIRES(mutex_);
   void give_locked(Part& part, Range extent, std::vector<Range>& whole) REQUIRES(mutex_);
   void populate(Range extent) EXCLUDES(mutex_);
   bool clear(const std::vector<Range>& dirty);
@@ -147,6 +155,7 @@ class MemoryFile {
   // One per page of the file, in a mapping of its own that costs only what is touched.
   Page* const pages_ PT_GUARDED_BY(mutex_);
   std::vector<bool> populated_ GUARDED_BY(mutex_);  // per 2 MiB chunk: its huge page exists
+  uint64_t charged_ GUARDED_BY(mutex_) = 0;         // bytes
   uint64_t pins_ GUARDED_BY(mutex_) = 0;            // pages times pins, to skip the search in fork
 };
 

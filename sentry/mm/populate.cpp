@@ -58,7 +58,7 @@ Result<void> MemoryManager::Impl::promise(Batch& batch, Range hole, const Vma& v
   const bool heap = hole.start == page_up(maps_.layout.brk);
   auto extent = allocate_for(hole, heap ? Growth::kUp : Growth::kDown);
   if (!extent) {
-    if (hole.size() <= file_.limit() - file_.used()) return {};
+    if (hole.size() <= file_.available()) return {};
     return file_.refuse();
   }
   batch.map(hole,

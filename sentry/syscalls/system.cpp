@@ -46,7 +46,7 @@ Result<uint64_t> sys_sysinfo(Task& task, UserOut<struct sysinfo> out) {
   struct sysinfo info {};
   info.uptime = task.kernel().clock().boottime() / kSecond;
   info.totalram = memory.limit();
-  info.freeram = memory.limit() - std::min(memory.used(), memory.limit());
+  info.freeram = memory.available();
   info.mem_unit = 1;
   {
     kernel::TreeLock tree(task.kernel().tree());

@@ -126,6 +126,48 @@ TEST_CASE("tmpfs: a full file system and memory that is used up are told apart")
   CHECK(!t.memory_file->refusal(mm::Storage::kMemory).take());  // that was another call
 }
 
+TEST_CASE("tmpfs: names, link texts and attributes are of the memory limit") {
+  Tree t(vfs::testing::root_user(), 1 << 20);
+  const uint64_t free = t.memory_file->available();
+  REQUIRE(t.open("/f", O_RDWR | O_CREAT).ok());
+  std::vector<std::string> made;
+  const auto fill = [&](const auto& make) {
+    begin_call();
+    const size_t before = made.size();
+    Errno error;
+    do {
+      made.push_back("/" + std::to_string(made.size()));
+    } while ((error = make(made.back())) == Errno::kOk);
+    made.pop_back();
+    CHECK(error == Errno::kNoSpc);
+    CHECK(t.memory_file->refusal(mm::Storage::kMemory).take());
+    CHECK(made.size() - before > 200);
+    CHECK(made.size() - before < 1024);
+    for (; made.size() > before; made.pop_back()) {
+      CHECK(vfs::unlink_file(t.caller, t.at(made.back())).ok());
+    }
+    t.file_system->dentries().clear();
+  };
+  fill([&](const std::string& path) { return t.symlink(std::string(2000, 'x'), path); });
+  fill([&](const std::string& path) { return t.open(path, O_RDWR | O_CREAT).error(); });
+  fill([&](const std::string& path) { return t.link("/f", path); });
+  auto file = t.open("/f", O_RDWR).take();
+  size_t attributes = 0;
+  while (file->inode()
+             .set_xattr("user." + std::to_string(attributes), std::string(4000, 'x'), {})
+             .ok()) {
+    attributes++;
+  }
+  CHECK(attributes > 200);
+  CHECK(attributes < 262);
+  // What names have taken is not there for pages, and the other way round.
+  CHECK(!t.memory_file->allocate(64 << 10).ok());
+  file = nullptr;
+  CHECK(vfs::unlink_file(t.caller, t.at("/f")).ok());
+  t.file_system->dentries().clear();
+  CHECK(t.memory_file->available() == free);
+}
+
 TEST_CASE("tmpfs: a symlink without a name is paid for and paid back") {
   Tree t;
   auto files = TmpFs::create({.device = 9}, *t.memory_file, t.clock);

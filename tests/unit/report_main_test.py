@@ -268,6 +268,12 @@ class Limits(Reports):
         self.check(record, syscall="mmap", errno="ENOMEM", verdict="denied", target=str(64 << 20), count=5, command="python3")
         self.assertEqual(record["allow"], "--memory SIZE")
 
+    def test_what_names_need_is_of_the_memory(self):
+        script = "import os\nfor i in range(10**6): os.symlink('x' * 4000, f'/tmp/{i}')"
+        done = Done("-m", "64M", "python3", "-c", script)
+        self.assertEqual(done.status, 1, done.text)
+        self.check(self.the_one(done, "limit.memory"), syscall="symlink", errno="ENOSPC", target=str(64 << 20), command="python3")
+
     def test_shared_memory_is_a_tmpfs(self):
         done = Done("--tmp-size", "1M", "sh", "-c", "head -c 3M /dev/zero > /dev/shm/x; head -c 500k /dev/zero > /tmp/x")
         self.assertEqual(done.status, 0, done.text)
