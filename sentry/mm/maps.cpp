@@ -31,10 +31,25 @@ void Maps::remove(Range range, WindowCache& windows, Farewell& farewell) {
     farewell.add(std::move(vma.opened));
     farewell.add(std::move(vma.source), {vma.offset, vma.offset + piece.size()}, shared_writable);
   });
+  gap_grows(range);
 }
 
 void Maps::forget(Range range) {
   vmas.erase(range, [&](Range piece, Vma& vma) { count(piece, vma, Sign::kMinus); });
+  gap_grows(range);
+}
+
+uint64_t Maps::guarded_start(Range range, const Vma& vma) {
+  if (!vma.grows_down) return range.start;
+  return range.start > kStackGuardGap ? range.start - kStackGuardGap : 0;
+}
+
+// The gap around `range` has not been looked at as it is now.
+void Maps::gap_grows(Range range) {
+  const auto above = vmas.first_after(range.end);
+  const uint64_t end =
+      above == vmas.end() ? UINT64_MAX : guarded_start(above.range(), above.value());
+  searched.low = std::max(searched.low, end);
 }
 
 uint64_t Maps::bytes_in(Range range) const {

@@ -71,8 +71,16 @@ class Farewell {
 };
 
 // The two maps of an mm and their counters: all that fork copies. Guarded by the mm's lock.
+// What the search for free addresses, downwards, knows of where it has been: no gap that ends above
+// `low` is larger than `largest`. Thousands of mappings are then not looked at for each new one.
+struct SearchedGaps {
+  uint64_t low = UINT64_MAX;
+  uint64_t largest = 0;  // bytes
+};
+
 struct Maps {
   RangeMap<Vma> vmas;
+  SearchedGaps searched;
   RangeMap<Pages> pages;
   Layout layout;
   uint64_t total_bytes = 0;  // of all vmas
@@ -94,6 +102,8 @@ struct Maps {
     vmas.for_each(range, [&](Range r, const Vma& v) { count(r, v, Sign::kPlus); });
   }
   uint64_t bytes_in(Range range) const;
+  // Where a mapping below `vma` must end: a stack keeps a gap to grow into (mm.h: vm_start_gap).
+  static uint64_t guarded_start(Range range, const Vma& vma);
   Usage usage() const;
   // ENOMEM when more of such memory would exceed RLIMIT_AS or RLIMIT_DATA, or could never be had.
   Result<void> may_expand(uint64_t bytes, const Vma& vma, const Limits& limits,
@@ -105,6 +115,7 @@ struct Maps {
   bool may_split(Range range) const;
 
  private:
+  void gap_grows(Range range);
   enum class Sign : uint8_t { kPlus, kMinus };
   void count(Range range, const Vma& vma, Sign sign);
 };

@@ -49,8 +49,9 @@ class MemoryManager::Impl {
   };
 
   // --- place.cpp
-  Result<uint64_t> place(const MapRequest& request, uint64_t length) const REQUIRES(mutex_);
-  std::optional<uint64_t> gap_top_down(uint64_t length, Range within) const REQUIRES(mutex_);
+  Result<uint64_t> place(const MapRequest& request, uint64_t length) REQUIRES(mutex_);
+  std::optional<uint64_t> find_gap_end(uint64_t length, Range within) REQUIRES(mutex_);
+  std::optional<uint64_t> gap_top_down(uint64_t length) REQUIRES(mutex_);
   std::optional<uint64_t> gap_bottom_up(uint64_t length, Range within) const REQUIRES(mutex_);
   bool is_free(Range range) const REQUIRES(mutex_);
 

@@ -9,32 +9,37 @@ namespace {
 // MAP_32BIT searches here, upwards (arch/x86/kernel/sys_x86_64.c: find_start_end).
 constexpr Range kBelow2G{0x40000000, 0x80000000};
 
-// Where a mapping below `vma` must end: a stack keeps a gap to grow into (mm.h: vm_start_gap).
-uint64_t guarded_start(Range range, const Vma& vma) {
-  if (!vma.grows_down) return range.start;
-  return range.start > kStackGuardGap ? range.start - kStackGuardGap : 0;
-}
-
 }  // namespace
 
 bool MemoryManager::Impl::is_free(Range range) const {
   const auto next = maps_.vmas.first_after(range.start);
-  return next == maps_.vmas.end() || range.end <= guarded_start(next.range(), next.value());
+  return next == maps_.vmas.end() || range.end <= Maps::guarded_start(next.range(), next.value());
 }
 
-std::optional<uint64_t> MemoryManager::Impl::gap_top_down(uint64_t length, Range within) const {
+// The end of the highest gap of at least `length` bytes.
+std::optional<uint64_t> MemoryManager::Impl::find_gap_end(uint64_t length, Range within) {
   const auto& vmas = maps_.vmas;
-  uint64_t gap_end = within.end;
-  auto at = vmas.first_after(within.end);
-  if (at != vmas.end()) gap_end = std::min(gap_end, guarded_start(at.range(), at.value()));
+  SearchedGaps& searched = maps_.searched;
+  if (length <= searched.largest) searched = {};
+  uint64_t gap_end = std::min(within.end, searched.low);
+  auto at = vmas.first_after(gap_end);
+  if (at != vmas.end()) gap_end = std::min(gap_end, Maps::guarded_start(at.range(), at.value()));
   for (;;) {
     const bool first = at == vmas.begin();
     if (!first) --at;
     const uint64_t gap_start = first ? within.start : std::max(within.start, at.range().end);
-    if (gap_end > gap_start && gap_end - gap_start >= length) return gap_end - length;
+    const uint64_t size = gap_end > gap_start ? gap_end - gap_start : 0;
+    searched.low = gap_end;
+    if (size >= length) return gap_end;
+    searched.largest = std::max(searched.largest, size);
     if (first || at.range().start <= within.start) return std::nullopt;
-    gap_end = std::min(gap_end, guarded_start(at.range(), at.value()));
+    gap_end = std::min(gap_end, Maps::guarded_start(at.range(), at.value()));
   }
+}
+
+std::optional<uint64_t> MemoryManager::Impl::gap_top_down(uint64_t length) {
+  const auto end = find_gap_end(length, {user_.start, mmap_base_});
+  return end ? std::optional(*end - length) : std::nullopt;
 }
 
 std::optional<uint64_t> MemoryManager::Impl::gap_bottom_up(uint64_t length, Range within) const {
@@ -43,14 +48,15 @@ std::optional<uint64_t> MemoryManager::Impl::gap_bottom_up(uint64_t length, Rang
   for (auto at = vmas.first_after(gap_start);; ++at) {
     const bool last = at == vmas.end() || at.range().start >= within.end;
     const uint64_t gap_end =
-        at == vmas.end() ? within.end : std::min(within.end, guarded_start(at.range(), at.value()));
+        at == vmas.end() ? within.end
+                         : std::min(within.end, Maps::guarded_start(at.range(), at.value()));
     if (gap_end > gap_start && gap_end - gap_start >= length) return gap_start;
     if (last) return std::nullopt;
     gap_start = std::max(gap_start, at.range().end);
   }
 }
 
-Result<uint64_t> MemoryManager::Impl::place(const MapRequest& request, uint64_t length) const {
+Result<uint64_t> MemoryManager::Impl::place(const MapRequest& request, uint64_t length) {
   using Placement = MapRequest::Placement;
   if (length > kTaskSize) return Errno::kNoMem;
   if (request.placement == Placement::kFixed || request.placement == Placement::kFixedNoReplace) {
@@ -76,16 +82,15 @@ Result<uint64_t> MemoryManager::Impl::place(const MapRequest& request, uint64_t 
     const auto found = gap_bottom_up(length, within);
     return found ? Result<uint64_t>(*found) : Errno::kNoMem;
   }
-  const Range below_base{user_.start, mmap_base_};
   // Anonymous memory of whole huge pages is aligned to them (mm/huge_memory.c:
   // thp_get_unmapped_area), so that its pages can be congruent with the memory file's.
   if (!request.source && length >= kHugePageSize && length % kHugePageSize == 0) {
     const uint64_t padded = length + kHugePageSize - kPageSize;
-    if (const auto found = gap_top_down(padded, below_base)) {
+    if (const auto found = gap_top_down(padded)) {
       return (*found + padded - length) & ~(kHugePageSize - 1);
     }
   }
-  if (const auto found = gap_top_down(length, below_base)) return *found;
+  if (const auto found = gap_top_down(length)) return *found;
   // The area is full: anywhere will do, lowest first.
   if (const auto found = gap_bottom_up(length, user_)) return *found;
   return Errno::kNoMem;

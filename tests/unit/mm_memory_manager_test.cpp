@@ -1,3 +1,7 @@
+#include <algorithm>
+#include <random>
+#include <vector>
+
 #include "sentry/mm/memory_manager.h"
 
 #include "tests/unit/mm_world.h"
@@ -100,6 +104,35 @@ TEST_CASE("placement: hints, top down, MAP_32BIT, stack guard gaps") {
   CHECK(*mm->map(request, {}) != request.addr);
   request.addr = 0x200000000000 - 256 * kPage - 4 * kPage;
   CHECK(*mm->map(request, {}) == request.addr);
+}
+
+TEST_CASE("placement: always the highest gap that is large enough") {
+  constexpr size_t kWindow = 400;  // pages, counted down from the highest
+  World world;
+  auto mm = world.mm();
+  const uint64_t top = map(*mm, kPage) + kPage;
+  std::vector<bool> taken(kWindow);
+  taken[0] = true;
+  std::mt19937 random(1);
+  const auto pick = [&](size_t n) {
+    return std::uniform_int_distribution<size_t>(0, n - 1)(random);
+  };
+  for (int i = 0; i < 4000; ++i) {
+    const size_t pages = 1 + pick(6);
+    if (pick(5) < 3) {
+      const auto gap = std::search_n(taken.begin(), taken.end(), static_cast<int>(pages), false);
+      if (gap == taken.end()) continue;
+      const auto end = gap + static_cast<std::ptrdiff_t>(pages);
+      const Prot prot = pick(2) == 0 ? kRw : Prot::kRead;  // or they would all be one
+      const uint64_t expected = top - static_cast<uint64_t>(end - taken.begin()) * kPage;
+      REQUIRE(map(*mm, pages * kPage, prot) == expected);
+      std::fill(gap, end, true);
+    } else {
+      const size_t first = pick(kWindow - pages);
+      REQUIRE(mm->unmap(top - (first + pages) * kPage, pages * kPage).ok());
+      std::fill_n(taken.begin() + static_cast<std::ptrdiff_t>(first), pages, false);
+    }
+  }
 }
 
 TEST_CASE("munmap and mprotect split and join") {
