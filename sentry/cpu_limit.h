@@ -17,7 +17,7 @@ class CpuLimit final : public kernel::CountingTimer {
       : CountingTimer(kernel, kernel::TimerClock::kProcessCpu), exceeded_(std::move(exceeded)) {
     set({limit, 0}, true);
   }
-  ~CpuLimit() override { stop(); }
+  ~CpuLimit() override { retire(); }
 
  private:
   void fire(uint64_t) override { exceeded_(); }

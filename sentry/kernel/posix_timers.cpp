@@ -59,10 +59,19 @@ TimerSetting CountingTimer::set(TimerSetting setting, bool absolute) {
   const TimerSetting old = get_locked(at);
   next_ = std::nullopt;
   interval_ = setting.value == 0 ? 0 : setting.interval;
-  if (setting.value == 0) return old;
+  if (setting.value == 0 || retired_) return old;
   next_ = absolute ? setting.value : saturating_add(at, setting.value);
   rearm_locked(at, share);
   return old;
+}
+
+void CountingTimer::retire() {
+  {
+    Lock lock(mutex_);
+    retired_ = true;
+    next_ = std::nullopt;
+  }
+  kernel_.timers().disarm(*this);
 }
 
 void CountingTimer::rearm_locked(Nanos now, size_t share) {
@@ -104,8 +113,6 @@ PosixTimer::PosixTimer(ThreadGroup& group, int timer_id, ClockChoice clock, Targ
       cpu_clock_(std::move(clock.cpu)),
       target_(target) {}
 
-PosixTimer::~PosixTimer() = default;
-
 Nanos PosixTimer::now() const {
   return clock_ == TimerClock::kCpuClock ? cpu_clock_.now() : CountingTimer::now();
 }
@@ -145,7 +152,7 @@ class ProcessTimers::IntervalTimer final : public CountingTimer {
  public:
   IntervalTimer(ThreadGroup& group, TimerClock clock, int signo)
       : CountingTimer(group.kernel(), clock), group_(group), signo_(signo) {}
-  ~IntervalTimer() override { stop(); }
+  ~IntervalTimer() override { retire(); }
 
  private:
   void fire(uint64_t) override { (void)send_to_group(group_, kernel_signal(signo_)); }
@@ -165,13 +172,13 @@ class ProcessTimers::CpuLimit final : public CountingTimer {
  public:
   explicit CpuLimit(ThreadGroup& group)
       : CountingTimer(group.kernel(), TimerClock::kProcessCpu), group_(group) {}
-  ~CpuLimit() override { stop(); }
+  ~CpuLimit() override { retire(); }
 
   void watch() {
     const uint64_t soft = group_.limits().soft(RLIMIT_CPU);
     // As at the start of nearly every process: there is nothing to stop either.
     if (soft >= INT64_MAX / kSecond && get().value == 0) return;
-    if (soft >= INT64_MAX / kSecond) return stop();
+    if (soft >= INT64_MAX / kSecond) return static_cast<void>(set({}, false));
     set({std::max<Nanos>(static_cast<Nanos>(soft) * kSecond, 1), kSecond}, true);
   }
 
@@ -283,7 +290,7 @@ Result<TimerSetting> ProcessTimers::get(int id) { return TRY(find(id))->get(); }
 Result<int> ProcessTimers::overrun(int id) { return TRY(find(id))->overrun(); }
 
 void ProcessTimers::retire(PosixTimer& timer) {
-  timer.stop();
+  timer.retire();
   SignalLock lock(group_);
   group_.signals(lock).shared.remove_from(timer);
   for (Task* task : group_.signals(lock).tasks) task->signals(lock).pending.remove_from(timer);
@@ -312,8 +319,8 @@ void ProcessTimers::remove_all() {
 }
 
 void ProcessTimers::stop_intervals() {
-  for (const auto& timer : intervals_) timer->stop();
-  cpu_limit_->stop();
+  for (const auto& timer : intervals_) timer->retire();
+  cpu_limit_->retire();
 }
 
 void ProcessTimers::watch_cpu_limit() { cpu_limit_->watch(); }

@@ -45,7 +45,8 @@ class CountingTimer : public Timer {
   // Never with a lock held.
   TimerSetting set(TimerSetting setting, bool absolute) EXCLUDES(mutex_);
   TimerSetting get() const EXCLUDES(mutex_);
-  void stop() { set({}, false); }
+  // Disarms it for good: a set() that comes later does nothing. Before the owner lets go of it.
+  void retire() EXCLUDES(mutex_);
 
  protected:
   ~CountingTimer() override = default;
@@ -66,6 +67,7 @@ class CountingTimer : public Timer {
   mutable Mutex mutex_{Rank::kTask};
   std::optional<Nanos> next_ GUARDED_BY(mutex_);  // by clock_; none: disarmed
   Nanos interval_ GUARDED_BY(mutex_) = 0;
+  bool retired_ GUARDED_BY(mutex_) = false;
 };
 
 // One timer of timer_create(2). Owned by its process and, while its signal is queued, by the queue.
@@ -82,7 +84,6 @@ class PosixTimer final : public SignalSource, public CountingTimer {
     CpuClock cpu;  // with kCpuClock
   };
   PosixTimer(ThreadGroup& group, int id, ClockChoice clock, Target target);
-  ~PosixTimer() override;
   const int id;
 
   // Overruns of the last delivered signal (timer_getoverrun(2)).

@@ -34,7 +34,7 @@ void TimerQueue::remove_locked(Timer& timer) {
 
 void TimerQueue::arm(Timer& timer, Nanos deadline) {
   Lock lock(mutex_);
-  if (on_own_thread()) {
+  if (running_ == &timer && on_own_thread()) {
     if (timer.disarming_ > 0) return;
     deadline = std::max(deadline, now() + kShortestPause);
   }

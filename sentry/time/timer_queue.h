@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "sentry/time/clock.h"
+#include "src/base/check.h"
 #include "src/base/sync.h"
 
 namespace boxrun {
@@ -20,7 +21,7 @@ class Timer {
   virtual void expired() = 0;
 
  protected:
-  virtual ~Timer() = default;
+  virtual ~Timer() { CHECK(!armed_); }
 
  private:
   friend class TimerQueue;
@@ -44,7 +45,8 @@ class TimerQueue {
 
   // Calls timer.expired() once CLOCK_MONOTONIC has reached `deadline`. Replaces an earlier one.
   void arm(Timer& timer, Nanos deadline) EXCLUDES(mutex_);
-  // On return expired() neither runs nor will run, unless called from expired() itself.
+  // On return expired() neither runs nor will run, unless called from expired() itself, or another
+  // thread has armed the timer meanwhile: keeping that from happening is up to its owner.
   void disarm(Timer& timer) EXCLUDES(mutex_);
 
  private:

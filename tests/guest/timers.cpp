@@ -168,6 +168,35 @@ CASE(posix_timer_of_a_nanosecond) {
   CHECK_EXIT(pid, 7);
 }
 
+CASE(posix_timers_deleted_while_others_set_them) {
+  static std::atomic<bool> done{false};
+  static std::atomic<int> newest{-1};
+  signal(SIGUSR1, SIG_IGN);
+  pthread_t setters[3];
+  for (pthread_t& setter : setters) {
+    REQUIRE(pthread_create(
+                &setter, nullptr,
+                [](void*) -> void* {
+                  itimerspec spec = {{0, 2000000}, {0, 1000000}};
+                  while (!done) syscall(SYS_timer_settime, newest.load(), 0, &spec, nullptr);
+                  return nullptr;
+                },
+                nullptr) == 0);
+  }
+  sigevent event = {};
+  event.sigev_notify = SIGEV_SIGNAL;
+  event.sigev_signo = SIGUSR1;
+  for (int i = 0; i < 3000; ++i) {
+    int timer = -1;
+    REQUIRE(syscall(SYS_timer_create, CLOCK_MONOTONIC, &event, &timer) == 0);
+    newest = timer;
+    CHECK_OK(syscall(SYS_timer_delete, timer));
+  }
+  done = true;
+  for (pthread_t setter : setters) pthread_join(setter, nullptr);
+  guest::sleep_ms(5);
+}
+
 CASE(posix_timer_without_notification) {
   sigevent event = {};
   event.sigev_notify = SIGEV_NONE;
