@@ -133,7 +133,7 @@ Result<void> MemoryManager::register_all() {
     if (added) continue;
     // Sources must not hear of the end of mappings that they never knew.
     Lock lock(impl_->mutex_);
-    impl_->maps_.vmas.erase({range.start, impl_->user_.end});
+    impl_->maps_.forget({range.start, impl_->user_.end});
     return added.error();
   }
   return {};

@@ -49,7 +49,7 @@ void Maps::gap_grows(Range range) {
   const auto above = vmas.first_after(range.end);
   const uint64_t end =
       above == vmas.end() ? UINT64_MAX : guarded_start(above.range(), above.value());
-  searched.low = std::max(searched.low, end);
+  searched.grew(end);
 }
 
 uint64_t Maps::bytes_in(Range range) const {

@@ -1,4 +1,7 @@
 #pragma once
+#include <algorithm>
+#include <array>
+#include <bit>
 #include <cstdint>
 #include <utility>
 #include <vector>
@@ -70,14 +73,29 @@ class Farewell {
   std::vector<Ref<RefCounted>> opened_;
 };
 
-// The two maps of an mm and their counters: all that fork copies. Guarded by the mm's lock.
-// What the search for free addresses, downwards, knows of where it has been: no gap that ends above
-// `low` is larger than `largest`. Thousands of mappings are then not looked at for each new one.
-struct SearchedGaps {
-  uint64_t low = UINT64_MAX;
-  uint64_t largest = 0;  // bytes
+// What the search for free addresses, downwards, knows of where it has been, so that thousands of
+// mappings are not looked at for each new one. For lengths of one class (each small number of
+// pages, then each power of two): no gap that ends above `low` is larger than `largest`.
+class SearchedGaps {
+ public:
+  struct Bound {
+    uint64_t low = UINT64_MAX;
+    uint64_t largest = 0;  // bytes
+  };
+  Bound& of(uint64_t length) {
+    const uint64_t pages = length / kPageSize;
+    return bounds_[pages < 16 ? pages : 12 + static_cast<size_t>(std::bit_width(pages))];
+  }
+  // A gap that ends at `end` may be larger than it was.
+  void grew(uint64_t end) {
+    for (Bound& bound : bounds_) bound.low = std::max(bound.low, end);
+  }
+
+ private:
+  std::array<Bound, 48> bounds_;  // up to 2^35 pages: all user addresses
 };
 
+// The two maps of an mm and their counters: all that fork copies. Guarded by the mm's lock.
 struct Maps {
   RangeMap<Vma> vmas;
   SearchedGaps searched;

@@ -16,10 +16,10 @@ bool MemoryManager::Impl::is_free(Range range) const {
   return next == maps_.vmas.end() || range.end <= Maps::guarded_start(next.range(), next.value());
 }
 
-// The end of the highest gap of at least `length` bytes.
+// The end of the highest gap of at least `length` bytes; what was searched is remembered.
 std::optional<uint64_t> MemoryManager::Impl::find_gap_end(uint64_t length, Range within) {
   const auto& vmas = maps_.vmas;
-  SearchedGaps& searched = maps_.searched;
+  SearchedGaps::Bound& searched = maps_.searched.of(length);
   if (length <= searched.largest) searched = {};
   uint64_t gap_end = std::min(within.end, searched.low);
   auto at = vmas.first_after(gap_end);
