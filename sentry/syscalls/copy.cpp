@@ -69,6 +69,7 @@ Result<uint64_t> sys_sendfile(Task& task, Fd out, Fd in, UserInOut<int64_t> offs
   const auto at = TRY(read_offset(task, offset));
   if (at && source->positioning() == FileDescription::Positioning::kStream) return Errno::kSPipe;
   if (!can_send(*source, *target)) return Errno::kInval;
+  TRY(check_area(at, size.value));
   const uint64_t moved =
       TRY(copy(task, *source, at, *target, std::nullopt, std::min(size.value, kMaxTransfer)));
   TRY(write_offset(task, offset, at, moved));
@@ -83,7 +84,11 @@ Result<uint64_t> sys_copy_file_range(Task& task, Fd in, UserInOut<int64_t> in_of
   const auto from = TRY(read_offset(task, in_offset));
   const auto to = TRY(read_offset(task, out_offset));
   TRY(check_copy(*source, *target));
-  const uint64_t wanted = std::min(size.value, kMaxTransfer);
+  // Beyond the last offset there is nothing to read, and no place to write to.
+  const auto left = [](std::optional<int64_t> at) {
+    return static_cast<uint64_t>(INT64_MAX - at.value_or(0));
+  };
+  const uint64_t wanted = std::min({size.value, kMaxTransfer, left(from), left(to)});
   if (&source->inode() == &target->inode()) {
     const auto start = from ? static_cast<uint64_t>(*from) : source->position();
     const auto dest = to ? static_cast<uint64_t>(*to) : target->position();

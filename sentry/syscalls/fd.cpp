@@ -4,6 +4,7 @@
 #include <linux/memfd.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
+#include <climits>
 
 #include "sentry/fs/mem_fd.h"
 #include "sentry/fs/pipe.h"
@@ -162,6 +163,7 @@ Result<uint64_t> sys_fcntl(Task& task, Fd fd, Command command, ULong arg) {
       return record_lock(task, fd.value, static_cast<int>(command.value), {arg.value});
     case F_SETOWN: {
       const auto id = static_cast<pid_t>(arg.value);
+      if (id == INT_MIN) return Errno::kInval;
       return id < 0 ? set_owner(*file, F_OWNER_PGRP, -id) : set_owner(*file, F_OWNER_PID, id);
     }
     case F_GETOWN:

@@ -39,6 +39,7 @@ Result<uint64_t> vector_read(Task& task, Fd fd, UserIn<iovec> vector, ULong coun
   if ((flags & ~kReadFlags) != 0) return Errno::kOpNotSupp;
   if (!file->readable()) return Errno::kBadF;
   const mm::Pinned pinned = TRY(task.mm().pin_iovec(vector.addr, count.value, Access::kWrite));
+  if (positioned) TRY(check_area(offset, pinned.size()));
   return read_file(task, *file, pinned.buffers(), positioned ? At::offset(offset) : At::position(),
                    (flags & RWF_NOWAIT) != 0 ? Wait::kNo : Wait::kByFile);
 }
@@ -49,6 +50,7 @@ Result<uint64_t> vector_write(Task& task, Fd fd, UserIn<iovec> vector, ULong cou
   if ((flags & ~kWriteFlags) != 0) return Errno::kOpNotSupp;
   if (!file->writable()) return Errno::kBadF;
   const mm::Pinned pinned = TRY(task.mm().pin_iovec(vector.addr, count.value, Access::kRead));
+  if (positioned) TRY(check_area(offset, pinned.size()));
   WriteHow how;
   how.append = (flags & RWF_APPEND) != 0;
   how.data_sync = (flags & (RWF_DSYNC | RWF_SYNC)) != 0;
@@ -78,6 +80,7 @@ Result<uint64_t> sys_pread64(Task& task, Fd fd, UserOut<Bytes> buffer, Size size
   const auto file = TRY(task.fds().get(fd.value));
   if (!file->readable()) return Errno::kBadF;
   const mm::Pinned pinned = TRY(pin(task, buffer.addr, size.value, Access::kWrite));
+  TRY(check_area(offset.value, size.value));
   return read_file(task, *file, pinned.buffers(), At::offset(offset.value), Wait::kByFile);
 }
 
@@ -86,6 +89,7 @@ Result<uint64_t> sys_pwrite64(Task& task, Fd fd, UserIn<Bytes> buffer, Size size
   const auto file = TRY(task.fds().get(fd.value));
   if (!file->writable()) return Errno::kBadF;
   const mm::Pinned pinned = TRY(pin(task, buffer.addr, size.value, Access::kRead));
+  TRY(check_area(offset.value, size.value));
   return write_file(task, *file, TRY(readable_part(*file, pinned)), At::offset(offset.value), {});
 }
 

@@ -32,7 +32,7 @@ Result<Range> range_of(FileDescription& file, const struct flock& raw) {
   if (raw.l_len == 0) return Range{static_cast<uint64_t>(start), UINT64_MAX};
   if (raw.l_len < 0) {
     // A negative length means the bytes before the start.
-    if (start < -raw.l_len || raw.l_len == INT64_MIN) return Errno::kInval;
+    if (raw.l_len == INT64_MIN || start < -raw.l_len) return Errno::kInval;
     return Range{static_cast<uint64_t>(start + raw.l_len), static_cast<uint64_t>(start)};
   }
   if (raw.l_len - 1 > INT64_MAX - start) return Errno::kOverflow;

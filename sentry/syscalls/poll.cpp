@@ -169,8 +169,9 @@ Result<uint64_t> sys_select(Task& task, Int count, UserInOut<fd_set> read, UserI
     const timeval t = TRY(task.mm().read(timeout.in()));
     if (t.tv_sec < 0 || t.tv_usec < 0) return Errno::kInval;
     // Microseconds beyond a second count as seconds here, unlike elsewhere.
-    deadline = deadline_in(
-        from_timespec({t.tv_sec + t.tv_usec / 1'000'000, t.tv_usec % 1'000'000 * 1000}));
+    time_t seconds = 0;
+    if (__builtin_add_overflow(t.tv_sec, t.tv_usec / 1'000'000, &seconds)) return Errno::kInval;
+    deadline = deadline_in(from_timespec({seconds, t.tv_usec % 1'000'000 * 1000}));
   }
   auto result = select(task, count.value, {read.addr, write.addr, except.addr}, deadline);
   return finish(task, std::move(result), deadline, timeout.out(), to_timeval);

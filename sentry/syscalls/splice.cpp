@@ -139,6 +139,8 @@ Result<uint64_t> sys_splice(Task& task, Fd in, UserInOut<int64_t> in_offset, Fd 
   const auto to = TRY(read_offset(task, out_offset));
   if (!source->readable() || !target->writable()) return Errno::kBadF;
   if (!from_pipe && !to_pipe) return Errno::kInval;
+  TRY(check_area(from, size.value));
+  TRY(check_area(to, size.value));
 
   const uint64_t wanted = std::min(size.value, kMaxTransfer);
   if (from_pipe && to_pipe) {

@@ -48,6 +48,12 @@ Errno broken_pipe(Task& task) {
   return Errno::kPipe;
 }
 
+Result<void> check_area(std::optional<int64_t> offset, uint64_t size) {
+  if (size > INT64_MAX) return Errno::kInval;
+  return offset && static_cast<int64_t>(size) > INT64_MAX - *offset ? Result<void>(Errno::kInval)
+                                                                    : Result<void>();
+}
+
 Result<std::optional<int64_t>> read_offset(Task& task, UserInOut<int64_t> at) {
   if (!at) return std::optional<int64_t>{};
   const int64_t offset = TRY(task.mm().read(at.in()));

@@ -42,6 +42,9 @@ Result<uint64_t> write_file(Task& task, vfs::FileDescription& file, IoBuffers fr
 // The offset that sendfile(2) and its kin were pointed to; none for a null pointer. EINVAL when
 // negative.
 Result<std::optional<int64_t>> read_offset(Task& task, UserInOut<int64_t> at);
+// EINVAL when `size` bytes from there on reach beyond the last offset (fs/read_write.c:
+// rw_verify_area).
+Result<void> check_area(std::optional<int64_t> offset, uint64_t size);
 // Moves it on, if there is one.
 Result<void> write_offset(Task& task, UserInOut<int64_t> at, std::optional<int64_t> before,
                           uint64_t moved);

@@ -156,6 +156,12 @@ CASE(descriptors_travel_through_sockets) {
   CHECK_EQ(std::string(buffer), "passed");
 }
 
+CASE(owner_of_the_smallest_number) {
+  int fds[2];
+  REQUIRE(pipe(fds) == 0);
+  CHECK_ERRNO(fcntl(fds[0], F_SETOWN, INT32_MIN), EINVAL);
+}
+
 CASE(closing_standard_descriptors) {
   close(0);
   CHECK_EQ(open("/dev/null", O_RDONLY), 0);

@@ -150,6 +150,16 @@ CASE(posix_lock_arguments) {
   CHECK_ERRNO(set_lock(write_only, F_SETLK, F_RDLCK), EBADF);
 }
 
+CASE(posix_lock_of_the_longest_negative_length) {
+  const int fd = open_file();
+  struct flock lock = {};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = 10;
+  lock.l_len = INT64_MIN;
+  CHECK_ERRNO(fcntl(fd, F_SETLK, &lock), EINVAL);
+}
+
 CASE(posix_lock_waits_and_is_released_by_exit) {
   Turn locked;
   pid_t holder = fork();

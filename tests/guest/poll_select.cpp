@@ -168,6 +168,11 @@ CASE(select_errors) {
   CHECK_ERRNO(select(0, nullptr, nullptr, nullptr, &timeout), EINVAL);
 }
 
+CASE(select_for_longer_than_there_is_time) {
+  timeval timeout = {INT64_MAX, INT64_MAX};
+  CHECK_ERRNO(syscall(SYS_select, 0, nullptr, nullptr, nullptr, &timeout), EINVAL);
+}
+
 CASE(select_as_a_sleep) {
   timeval timeout = {0, 20000};
   int64_t start = guest::now_ns(CLOCK_MONOTONIC);

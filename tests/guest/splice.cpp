@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -362,6 +363,19 @@ CASE(sockets) {
   CHECK_ERRNO(splice(pair[1], &offset, channel.writer, nullptr, 1, 0), EINVAL);
   close(pair[0]);
   CHECK_EQ(splice(pair[1], nullptr, channel.writer, nullptr, 1, 0), 0);
+}
+
+CASE(offsets_near_the_last_one) {
+  const int file = make_file("file", "hello"), other = make_file("other", "");
+  const Pipe pipe;
+  off_t at = INT64_MAX - 10;
+  char buffer[100];
+  CHECK_ERRNO(pread(file, buffer, sizeof buffer, at), EINVAL);
+  CHECK_ERRNO(pwrite(file, buffer, sizeof buffer, at), EINVAL);
+  CHECK_ERRNO(sendfile(other, file, &at, 100), EINVAL);
+  CHECK_ERRNO(splice(file, &at, pipe.writer, nullptr, 100, 0), EINVAL);
+  CHECK_EQ(copy_file_range(file, &at, other, nullptr, 100, 0), 0);
+  CHECK_EQ(at, INT64_MAX - 10);
 }
 
 CASE(splice_errors) {
