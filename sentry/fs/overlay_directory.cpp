@@ -124,20 +124,26 @@ void OverlayInode::put_locked(std::string_view name, Ref<OverlayInode> inode) {
     at->second.inode = std::move(inode);
     at->second.in_place = false;
   } else {
-    entries_.emplace(name, Entry{std::move(inode), false, false});
+    add_entry_locked(name, {std::move(inode), false, false});
   }
+}
+
+// A name that is remembered from now on, unless it is already.
+void OverlayInode::add_entry_locked(std::string_view name, Entry entry) {
+  if (entries_.try_emplace(std::string(name), std::move(entry)).second) fs_.upper_->charge_name();
 }
 
 // Records that `name` is gone.
 void OverlayInode::take_locked(std::string_view name) {
   const auto at = entries_.find(name);
   if (at == entries_.end()) {
-    entries_.emplace(name, Entry{{}, true, false});
+    add_entry_locked(name, {{}, true, false});
   } else if (at->second.covers_lower) {
     at->second.inode = nullptr;
     at->second.in_place = false;
   } else {
     entries_.erase(at);
+    fs_.upper_->discharge_names(1);
   }
 }
 
@@ -180,6 +186,7 @@ Result<void> OverlayInode::link(std::string_view name, vfs::Inode& target) {
   TRY(upper_for_write());
   TRY(inode.upper_for_write());
   const uint32_t links = TRY(inode.attributes()).nlink;
+  TRY(fs_.upper_->room_for_name());
   Lock lock(fs_.mutex_);
   // A file that has lost its last name gets no new one (fs/namei.c: vfs_link).
   if (links == 0 && !inode.linkable_) return Errno::kNoEnt;
@@ -231,6 +238,7 @@ Result<void> OverlayInode::rename(std::string_view old_name, vfs::Inode& moved_i
   TRY(new_dir.upper_for_write());
   TRY(moved.upper_for_write());  // its ctime changes; and the parents remember it from now on
   if (replaced != nullptr) TRY(replaced->upper_for_write());
+  TRY(fs_.upper_->room_for_name());
   Ref<OverlayInode> whiteout;
   if ((flags & RENAME_WHITEOUT) != 0) {
     whiteout = TRY(fs_.make({.type = vfs::FileType::kCharDevice, .mode = 0}));

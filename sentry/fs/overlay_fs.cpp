@@ -36,6 +36,7 @@ OverlayFs::~OverlayFs() {
     {
       Lock lock(mutex_);
       entries = std::exchange(inode->entries_, {});
+      upper_->discharge_names(entries.size());
       if (inode->found_in_) pending.push_back(std::move(inode->found_in_));
     }
     for (auto& [name, entry] : entries) {

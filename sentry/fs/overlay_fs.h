@@ -125,6 +125,7 @@ class OverlayInode final : public vfs::Inode {
   uint32_t links_of_lower(uint32_t links, int change) const;
   void forget_lower_locked();
   void pin_to_parent_locked();
+  void add_entry_locked(std::string_view name, Entry entry);
   void put_locked(std::string_view name, Ref<OverlayInode> inode);
   void take_locked(std::string_view name);
   void touch_locked();
@@ -146,7 +147,7 @@ class OverlayInode final : public vfs::Inode {
   bool removed_ = false;      // directories
   // Links more than the lower inode has; of a directory, subdirectories.
   int link_change_ = 0;
-  Entries entries_;
+  Entries entries_;  // each one charged to upper_'s file system
   // Where it was found, until a change makes the parent remember it.
   Ref<OverlayInode> found_in_;
   std::string found_as_;

@@ -21,6 +21,7 @@ OverlayInode::~OverlayInode() {
   {
     Lock lock(fs_.mutex_);
     forget_lower_locked();
+    fs_.upper_->discharge_names(entries_.size());
     parent = std::move(found_in_);
   }
   // Ancestors that only we kept go too: in a loop, since directories may be nested as deep as the
@@ -140,7 +141,7 @@ void OverlayInode::pin_to_parent_locked() {
   // like any unlinked file.
   for (Ref<OverlayInode> at(this); at->found_in_;) {
     Ref<OverlayInode> parent = std::move(at->found_in_);
-    parent->entries_.try_emplace(at->found_as_, Entry{at, true, true});
+    parent->add_entry_locked(at->found_as_, {at, true, true});
     at = std::move(parent);
   }
 }

@@ -13,8 +13,11 @@ namespace {
 constexpr uint64_t kEntrySize = 20;  // BOGO_DIRENT_SIZE of mm/shmem.c: what st_size counts
 constexpr uint32_t kMaxLinks = UINT32_MAX / 2;
 constexpr uint64_t kRootIno = 1;
-// What an inode with its name, or one more name, takes of the Sentry's heap, dentry included.
-constexpr uint64_t kNodeCost = 1024;
+// What an inode with its name, or one more name, takes of the Sentry's heap at most, dentry
+// included.
+constexpr uint64_t kNodeCost = 2048;
+// What an overlay adds for a name that it remembers.
+constexpr uint64_t kNameCost = 512;
 
 }  // namespace
 
@@ -58,7 +61,7 @@ std::vector<Ref<TmpInode>> TmpEntries::take_all() {
 
 TmpFs::TmpFs(Config config, mm::MemoryFile& memory, const Clock& clock)
     : FileSystem({.type = std::move(config.type), .device = config.device}),
-      max_inodes_(config.max_inodes),
+      max_inodes_(config.max_inodes != 0 ? config.max_inodes : memory.limit() / kNodeCost + 1),
       memory_(memory),
       storage_(config.storage),
       clock_(clock),
@@ -106,12 +109,25 @@ Result<vfs::Statistics> TmpFs::statistics() {
 }
 
 Result<void> TmpFs::charge_node() {
-  if (inodes_.fetch_add(1, std::memory_order_relaxed) < max_inodes_) {
-    if (memory_.charge(kNodeCost)) return {};
+  // The memory first: where both are used up, it is what the report names.
+  if (!memory_.charge(kNodeCost)) return Errno::kNoSpc;
+  if (inodes_.load(std::memory_order_relaxed) >= max_inodes_) {
+    memory_.discharge(kNodeCost);
+    return Errno::kNoSpc;
   }
-  inodes_.fetch_sub(1, std::memory_order_relaxed);
-  return Errno::kNoSpc;
+  inodes_.fetch_add(1, std::memory_order_relaxed);
+  return {};
 }
+
+Result<void> TmpFs::room_for_name() {
+  if (!memory_.charge(kNameCost)) return Errno::kNoSpc;
+  memory_.discharge(kNameCost);
+  return {};
+}
+
+void TmpFs::charge_name() { memory_.force_charge(kNameCost); }
+
+void TmpFs::discharge_names(size_t count) { memory_.discharge(count * kNameCost); }
 
 void TmpFs::discharge_node() {
   inodes_.fetch_sub(1, std::memory_order_relaxed);
@@ -151,8 +167,8 @@ Result<Ref<TmpInode>> TmpFs::make_locked(const vfs::NewNode& node) {
 
 Result<Ref<TmpInode>> TmpFs::make_unnamed(const vfs::NewNode& node,
                                           mm::PageSource::Identity identity, uint32_t linux_seals) {
-  TRY(charge_new(node));
   Lock lock(mutex_);
+  TRY(charge_new(node));
   const uint64_t ino = next_ino_++;
   identity.dev = device();
   identity.ino = ino;

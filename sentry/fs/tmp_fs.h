@@ -25,7 +25,7 @@ class TmpFs final : public vfs::FileSystem {
   struct Config {
     uint64_t device = 0;
     uint64_t size_limit = UINT64_MAX / 2;  // bytes, of data, attributes and symlinks
-    uint64_t max_inodes = 1 << 18;
+    uint64_t max_inodes = 0;               // 0: as many as the memory limit is enough for
     mode_t root_mode = 01777;
     uid_t uid = 0;
     gid_t gid = 0;
@@ -39,6 +39,12 @@ class TmpFs final : public vfs::FileSystem {
   Result<vfs::Statistics> statistics() override EXCLUDES(mutex_);
   const Ref<SpaceQuota>& quota() const { return quota_; }
 
+  // For the overlay above: names that it keeps itself are of the memory limit, too. ENOSPC when
+  // there is no room for one more; charge_name() does not fail.
+  Result<void> room_for_name();
+  void charge_name();
+  void discharge_names(size_t count);
+
   // For memfd_create: a regular file outside the tree.
   Result<Ref<TmpInode>> make_unnamed(const vfs::NewNode& node, mm::PageSource::Identity identity,
                                      uint32_t linux_seals) EXCLUDES(mutex_);
@@ -49,12 +55,12 @@ class TmpFs final : public vfs::FileSystem {
   ~TmpFs() override;
   Result<Ref<TmpInode>> make_locked(const vfs::NewNode& node) REQUIRES(mutex_);
   // One more inode, or name of one: ENOSPC at the limit of them or of memory.
-  Result<void> charge_node();
+  Result<void> charge_node() REQUIRES(mutex_);
   void discharge_node();
   // Link texts and extended attributes: of the size of the file system, too.
   Result<void> charge_text(uint64_t bytes);
   void discharge_text(uint64_t bytes);
-  Result<void> charge_new(const vfs::NewNode& node);
+  Result<void> charge_new(const vfs::NewNode& node) REQUIRES(mutex_);
 
   const uint64_t max_inodes_;
   mm::MemoryFile& memory_;

@@ -177,8 +177,9 @@ Result<void> TmpInode::set_xattr(std::string_view name, std::string_view value,
     xattrs_.emplace(name, value);
   } else {
     if (how == vfs::XattrCreate::kMustCreate) return Errno::kExist;
-    TRY(fs_.charge_text(value.size()));
-    fs_.discharge_text(at->second.size());
+    const size_t before = at->second.size();
+    if (value.size() > before) TRY(fs_.charge_text(value.size() - before));
+    if (value.size() < before) fs_.discharge_text(before - value.size());
     at->second = value;
   }
   attributes_.ctime = fs_.clock_.realtime();

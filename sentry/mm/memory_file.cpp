@@ -271,7 +271,8 @@ uint64_t MemoryFile::used() const {
 }
 
 uint64_t MemoryFile::available_locked() const {
-  return memory_.offsets.size() - memory_.used_pages * kPageSize - charged_;
+  const uint64_t taken = memory_.used_pages * kPageSize + charged_;
+  return memory_.offsets.size() - std::min(taken, memory_.offsets.size());
 }
 
 uint64_t MemoryFile::available() const {
@@ -287,6 +288,11 @@ bool MemoryFile::charge(uint64_t bytes) {
   }
   charged_ += bytes;
   return true;
+}
+
+void MemoryFile::force_charge(uint64_t bytes) {
+  Lock lock(mutex_);
+  charged_ += bytes;
 }
 
 void MemoryFile::discharge(uint64_t bytes) {

@@ -107,6 +107,9 @@ class MemoryFile {
   // attributes), as kernel memory is of a cgroup's limit. False, and marked as a refusal, when
   // less is left.
   [[nodiscard]] bool charge(uint64_t bytes) EXCLUDES(mutex_);
+  // For what must not fail, like the removal of a name that has to be remembered: the limit may be
+  // exceeded by it.
+  void force_charge(uint64_t bytes) EXCLUDES(mutex_);
   void discharge(uint64_t bytes) EXCLUDES(mutex_);
 
   // For whoever gives a request up because there is no more: ENOMEM, on the disk ENOSPC. A smaller

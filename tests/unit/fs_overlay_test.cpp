@@ -170,6 +170,24 @@ TEST_CASE(
   CHECK(t.view.stat("/c2").take().mtime == t.lower.clock.now - kSecond);
 }
 
+TEST_CASE("overlay: names that it keeps are of the memory limit") {
+  OverlayTree t;
+  REQUIRE(t.view.write_file("/f", "x") == Errno::kOk);
+  mm::MemoryFile& memory = *t.lower.memory_file;
+  const uint64_t free = memory.available();
+  const auto names = [](int i) { return "/" + std::string(200, 'n') + std::to_string(i); };
+  int made = 0;
+  while (t.view.link("/f", names(made)) == Errno::kOk) made++;
+  CHECK(t.view.link("/f", names(made)) == Errno::kNoSpc);
+  CHECK(memory.refusal(mm::Storage::kMemory).take());
+  CHECK(t.view.rename("/f", names(made)) == Errno::kNoSpc);
+  const uint64_t after = memory.available();
+  while (made-- > 0) CHECK(t.view.unlink(names(made)) == Errno::kOk);
+  forget_names(t.view);
+  CHECK(memory.available() > after);
+  CHECK(memory.available() + 4096 > free);
+}
+
 TEST_CASE("overlay: holes of a copied file stay holes, and cost nothing") {
   OverlayTree t;
   constexpr int64_t kFar = int64_t{1} << 40;  // of 64 MiB of memory
