@@ -148,7 +148,7 @@ Result<Ref<FileData>> OverlayInode::data_for_write(uint64_t keep) {
   const Ref<TmpInode> upper = TRY(upper_for_write());
   Lock copying(copy_mutex_);
   if (Ref<FileData> data = copied_data()) return data;
-  const uint64_t size = TRY(lower_->attributes()).size;
+  const uint64_t size = TRY(lower_attributes()).size;
   if (const auto copied = copy_data(*upper->data(), std::min(keep, size)); !copied.ok()) {
     (void)upper->data()->resize(0);  // the next attempt starts over
     return copied.error();

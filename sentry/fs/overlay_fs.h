@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -119,6 +120,7 @@ class OverlayInode final : public vfs::Inode {
 
   OverlayInode(OverlayFs& fs, vfs::FileType type, Ref<vfs::Inode> lower, Ref<TmpInode> upper);
   Result<Ref<TmpInode>> upper_for_write() EXCLUDES(fs_.mutex_);
+  Result<vfs::Attributes> lower_attributes() EXCLUDES(fs_.mutex_);
   Result<vfs::NewNode> copy_of_lower();
   Result<void> copy_xattrs(TmpInode& to);
   Result<void> copy_data(FileData& to, uint64_t bytes);
@@ -138,8 +140,9 @@ class OverlayInode final : public vfs::Inode {
   const Ref<vfs::Inode> lower_;           // null: only exists here
   Mutex copy_mutex_{Rank::kOverlayCopy};  // one copy-up at a time; held while it reads `lower_`
 
-  Ref<TmpInode> upper_;  // null: attributes are the lower ones
-  bool data_copied_;     // regular files: data is upper_'s
+  std::optional<vfs::Attributes> lower_seen_;  // by the last lower_attributes()
+  Ref<TmpInode> upper_;                        // null: attributes are the lower ones
+  bool data_copied_;                           // regular files: data is upper_'s
   bool attributes_changed_ = false;
   uint32_t links_ = 0;        // names of a file without a lower inode
   uint32_t lower_links_ = 0;  // names of the lower inode when upper_ was made

@@ -52,6 +52,22 @@ uint32_t OverlayInode::links_of_lower(uint32_t links, int change) const {
   return static_cast<uint32_t>(std::max(int64_t{links} + change, least));
 }
 
+// The host may take files away that are open here or were changed here: those are as they were seen
+// last, and have no name there any more.
+Result<vfs::Attributes> OverlayInode::lower_attributes() {
+  Result<vfs::Attributes> now = lower_->attributes();
+  Lock lock(fs_.mutex_);
+  if (now.ok()) {
+    lower_seen_ = *now;
+    return now;
+  }
+  const bool gone = now.error() == Errno::kNoEnt || now.error() == Errno::kStale;
+  if (!gone || !lower_seen_) return now;
+  vfs::Attributes last = *lower_seen_;
+  last.nlink = 0;
+  return last;
+}
+
 Result<vfs::Attributes> OverlayInode::attributes() {
   Ref<TmpInode> upper;
   bool size_is_lower = false;
@@ -67,7 +83,7 @@ Result<vfs::Attributes> OverlayInode::attributes() {
     removed = removed_;
   }
   vfs::Attributes a;
-  if (lower_) a = TRY(lower_->attributes());
+  if (lower_) a = TRY(lower_attributes());
   const vfs::Attributes below = a;
   if (upper) a = TRY(upper->attributes());
   if (lower_) {
@@ -90,7 +106,7 @@ Result<vfs::Attributes> OverlayInode::attributes() {
 }
 
 Result<vfs::NewNode> OverlayInode::copy_of_lower() {
-  const vfs::Attributes a = TRY(lower_->attributes());
+  const vfs::Attributes a = TRY(lower_attributes());
   vfs::NewNode node;
   node.type = type();
   node.mode = a.mode;
@@ -119,7 +135,7 @@ Result<Ref<TmpInode>> OverlayInode::upper_for_write() {
     Lock lock(fs_.mutex_);
     if (upper_) return upper_;
   }
-  const vfs::Attributes below = TRY(lower_->attributes());
+  const vfs::Attributes below = TRY(lower_attributes());
   const vfs::NewNode node = TRY(copy_of_lower());
   Ref<TmpInode> upper = TRY(fs_.upper_->make_unnamed(node, {fs_.device(), below.ino, ""}, 0));
   vfs::AttributeChange times;

@@ -121,7 +121,8 @@ Result<vfs::Attributes> P9Inode::attributes() {
     learned_in_ = this_call();
     return to_attributes(attr_);
   }
-  TRY(walk({}, {.stat_start = true}));
+  const Walked reply = TRY(walk({}, {.stat_start = true}));
+  if (reply.failure.error != Errno::kOk) return reply.failure.error;
   const Lock lock(mutex_);
   return to_attributes(attr_);
 }
@@ -180,7 +181,8 @@ Result<P9Inode::Walked> P9Inode::walk(std::span<const std::string_view> names,
   reply.steps.erase(reply.steps.begin(), reply.steps.begin() + static_cast<ptrdiff_t>(prefix));
   if (extras.watch_start) learn_watched(reply.watched);
   if (prefix == 0 && reply.start) {
-    learn(*reply.start, {is_directory() ? reply.seen.as_of : HostChanges::kNever, asked});
+    const Seen seen{is_directory() ? reply.seen.as_of : HostChanges::kNever, asked};
+    if (!learn(*reply.start, seen)) return Errno::kStale;
   }
   if (reply.listing) learn_listing(*reply.listing);
   return reply;

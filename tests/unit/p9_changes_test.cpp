@@ -39,6 +39,22 @@ struct SmallTree : TempTree {
   }
 };
 
+// So many files that the Gofer keeps no descriptor of others when they have been looked at.
+struct Crowd : SmallTree {
+  Crowd() {
+    dir("d/other");
+    dir("crowd");
+    for (int i = 0; i < kFiles; i++) file(name(i), "");
+  }
+  void crowd_out(fs::testing::Guest& guest) const {
+    for (int i = 0; i < kFiles; i++) REQUIRE(guest.stat(name(i)).ok());
+  }
+
+ private:
+  static constexpr int kFiles = 1100;  // more than ServedOptions::limits
+  static std::string name(int i) { return "crowd/" + std::to_string(i); }
+};
+
 // A second guest, whose root is an overlay over the first one's.
 struct Overlay {
   explicit Overlay(fs::testing::Guest& below)
@@ -53,9 +69,9 @@ struct Overlay {
     if (!place.dentry->inode()) return Errno::kNoEnt;
     return TRY(place.dentry->inode()->attributes()).size;
   }
-  Result<void> append(std::string_view path, std::string_view text) {
+  Result<void> append(std::string_view path, std::string_view text, int more_flags = 0) {
     begin_call();
-    const auto flags = TRY(vfs::check_open_flags({O_WRONLY | O_APPEND, 0, 0}, false));
+    const auto flags = TRY(vfs::check_open_flags({O_WRONLY | O_APPEND | more_flags, 0, 0}, false));
     const auto file = TRY(open_at(caller, at(path), flags));
     IoBuffers from(as_bytes_of(text.data(), text.size()));
     TRY(file->write(from, {}));
@@ -228,6 +244,21 @@ TEST_CASE("a directory that is held is as it is now, with and without watches") 
   }
 }
 
+TEST_CASE("the attributes of what the host took away are the Gofer's error") {
+  const Crowd tree;
+  Watching guest(tree);
+  const auto hold = [&](std::string_view path) {
+    return *vfs::walk(guest.caller, guest.fs_context->cwd(), path, {});
+  };
+  const vfs::Path gone = hold("d/e/f"), replaced = hold("d/other");
+  tree.crowd_out(guest);
+  std::filesystem::remove(tree.path("d/e/f"));
+  std::filesystem::rename(tree.path("d/e"), tree.path("d/other"));
+  begin_call();
+  CHECK(gone.dentry->inode()->attributes().error() == Errno::kNoEnt);
+  CHECK(replaced.dentry->inode()->attributes().error() == Errno::kStale);
+}
+
 TEST_CASE("a file that was changed on the host is opened again") {
   const SmallTree tree;
   Watching guest(tree);
@@ -297,6 +328,23 @@ TEST_CASE("links that both sides take away do not fall below none") {
   REQUIRE(::unlink(tree.path("d/e/f").c_str()) == 0);
   begin_call();
   CHECK(held.dentry->inode()->attributes()->nlink == 0);
+}
+
+TEST_CASE("in an overlay what the host took away stays as it was seen last") {
+  const Crowd tree;
+  Watching guest(tree);
+  Overlay over(guest);
+  const vfs::Path open = *vfs::walk(over.caller, over.context->cwd(), "d/e/f", {});
+  REQUIRE(over.size("d/e/f").ok());
+  REQUIRE(over.append("d/other/new", "12", O_CREAT).ok());  // which keeps the directory
+  tree.crowd_out(guest);
+  std::filesystem::remove_all(tree.path("d"));
+  begin_call();
+  const Result<vfs::Attributes> now = open.dentry->inode()->attributes();
+  REQUIRE(now.ok());
+  CHECK(now->size == 5);
+  CHECK(now->nlink == 0);
+  CHECK(*over.size("d/other/new") == 2);
 }
 
 TEST_CASE("what the host renames before the guest changes it has one name in an overlay") {
