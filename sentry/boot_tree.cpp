@@ -194,7 +194,7 @@ MaybeFailure mount_dev(Builder& builder, const TreeResources& resources) {
 }
 
 MaybeFailure mount_sys(Builder& builder, const TreeResources& resources) {
-  const auto cpus = static_cast<unsigned>(kernel::sandbox_cpus().size());
+  const std::vector<unsigned> cpus = kernel::sandbox_cpus();
   auto sys =
       fs::create_sys_fs(resources.devices.allocate(), cpus, resources.memory, resources.clock);
   if (!sys.ok()) return cannot("make /sys", sys.error());

@@ -1,11 +1,13 @@
 #include "sentry/fs/sys_fs.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 
 #include <string>
 #include <string_view>
 
 #include "src/base/bytes.h"
+#include "src/base/cpu_list.h"
 
 namespace boxrun::fs {
 namespace {
@@ -34,37 +36,52 @@ Result<void> put(const Ref<vfs::Inode>& root, std::string_view path, std::string
   return {};
 }
 
-// "0-3\n", as lib/bitmap.c prints the first `cpus` bits.
-std::string cpu_list(unsigned cpus) {
-  return cpus <= 1 ? "0\n" : "0-" + std::to_string(cpus - 1) + "\n";
+// One set of CPUs in both formats.
+Result<void> put_set(const Ref<vfs::Inode>& root, std::string_view mask, std::string_view list,
+                     std::span<const unsigned> cpus, unsigned possible) {
+  TRY(put(root, mask, cpu_mask(cpus, possible) + "\n"));
+  return put(root, list, cpu_list(cpus) + "\n");
 }
 
-Result<void> put_cpus(const Ref<vfs::Inode>& root, unsigned cpus) {
-  const std::string list = cpu_list(cpus);
+// Every CPU is a core of its own, all of them in one package.
+Result<void> put_topology(const Ref<vfs::Inode>& root, std::span<const unsigned> cpus) {
+  const unsigned possible = cpus.back() + 1;
+  for (const unsigned& cpu : cpus) {
+    const std::string topology = fmt::format("devices/system/cpu/cpu{}/topology/", cpu);
+    TRY(put(root, topology + "core_id", fmt::format("{}\n", cpu)));
+    TRY(put(root, topology + "die_id", "0\n"));
+    TRY(put(root, topology + "physical_package_id", "0\n"));
+    const std::span<const unsigned> own(&cpu, 1);
+    // Each set has an older and a newer name (Documentation/admin-guide/cputopology.rst).
+    for (const char* name : {"thread_siblings", "core_cpus"}) {
+      TRY(put_set(root, topology + name, topology + name + "_list", own, possible));
+    }
+    for (const char* name : {"core_siblings", "package_cpus", "die_cpus"}) {
+      TRY(put_set(root, topology + name, topology + name + "_list", cpus, possible));
+    }
+  }
+  return {};
+}
+
+Result<void> put_cpus(const Ref<vfs::Inode>& root, std::span<const unsigned> cpus) {
+  const std::string list = cpu_list(cpus) + "\n";
   const std::string base = "devices/system/cpu/";
   TRY(put(root, base + "online", list));
   TRY(put(root, base + "possible", list));
   TRY(put(root, base + "present", list));
   TRY(put(root, base + "offline", "\n"));
   TRY(put(root, base + "kernel_max", "8191\n"));
-  for (unsigned cpu = 0; cpu < cpus; cpu++) {
-    const std::string topology = base + "cpu" + std::to_string(cpu) + "/topology/";
-    const std::string own = std::to_string(cpu) + "\n";
-    TRY(put(root, topology + "core_id", own));
-    TRY(put(root, topology + "physical_package_id", "0\n"));
-    TRY(put(root, topology + "thread_siblings_list", own));
-    TRY(put(root, topology + "core_siblings_list", list));
-  }
-  TRY(put(root, "devices/system/node/online", "0\n"));
-  TRY(put(root, "devices/system/node/possible", "0\n"));
-  TRY(put(root, "devices/system/node/node0/cpulist", list));
-  return {};
+  TRY(put_topology(root, cpus));
+  const std::string node = "devices/system/node/";
+  TRY(put(root, node + "online", "0\n"));
+  TRY(put(root, node + "possible", "0\n"));
+  return put_set(root, node + "node0/cpumap", node + "node0/cpulist", cpus, cpus.back() + 1);
 }
 
 }  // namespace
 
-Result<Ref<TmpFs>> create_sys_fs(uint64_t device, unsigned cpus, mm::MemoryFile& memory,
-                                 const Clock& clock) {
+Result<Ref<TmpFs>> create_sys_fs(uint64_t device, std::span<const unsigned> cpus,
+                                 mm::MemoryFile& memory, const Clock& clock) {
   Ref<TmpFs> fs =
       TmpFs::create({.device = device, .root_mode = 0555, .type = "sysfs"}, memory, clock);
   const Ref<vfs::Inode> root = fs->root();

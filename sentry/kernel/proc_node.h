@@ -88,9 +88,6 @@ Result<std::string> proc_mountinfo(const ProcSubject& subject);
 // --- of the system (proc_cpuinfo.cpp)
 Result<std::string> proc_cpuinfo(const ProcSubject& subject);
 
-// As "0-3,8" of cpuset(7), "List format".
-std::string cpu_list(std::span<const unsigned> cpus);
-
 // As RFC 9562 writes a random one; its fixed bits are set here.
 std::string format_uuid(std::array<unsigned char, 16> bytes);
 

@@ -11,6 +11,7 @@
 #include "sentry/kernel/proc_node.h"
 #include "sentry/kernel/scheduling.h"
 #include "sentry/kernel/thread_group.h"
+#include "src/base/cpu_list.h"
 
 namespace boxrun::kernel {
 namespace {
@@ -153,23 +154,7 @@ std::string privilege_lines(Task& task, const Credentials& cred) {
       cred.ambient.bits, task.no_new_privs.load() ? 1 : 0);
 }
 
-// In words of 32 bits, the highest first.
-std::string cpu_mask(std::span<const unsigned> cpus) {
-  std::vector<uint32_t> words(cpus.empty() ? 1 : cpus.back() / 32 + 1);
-  for (const unsigned cpu : cpus) words[cpu / 32] |= uint32_t{1} << cpu % 32;
-  std::string out;
-  for (size_t i = words.size(); i-- > 0;) {
-    if (out.empty()) {
-      out = fmt::format("{:x}", words[i]);
-    } else {
-      out += fmt::format(",{:08x}", words[i]);
-    }
-  }
-  return out;
-}
-
-std::vector<unsigned> cpus_of(Task& task) {
-  std::vector<unsigned> cpus = sandbox_cpus();
+std::vector<unsigned> cpus_of(Task& task, std::vector<unsigned> cpus) {
   const Scheduling scheduling = task.scheduling();
   if (scheduling.has_affinity) {
     std::erase_if(cpus, [&](unsigned cpu) { return !CPU_ISSET(cpu, &scheduling.affinity); });
@@ -185,12 +170,14 @@ Result<std::string> proc_status(const ProcSubject& subject) {
   std::string out = identity_lines(*task, family_of(task->group()), has);
   if (has.mm) out += memory_lines(*has.mm);
   out += signal_lines(*task) + privilege_lines(*task, *has.cred);
-  const std::vector<unsigned> cpus = cpus_of(*task);
+  const std::vector<unsigned> all = sandbox_cpus();
+  const std::vector<unsigned> cpus = cpus_of(*task, all);
   const Accounting used = task->accounting();
   out += fmt::format(
       "Cpus_allowed:\t{}\nCpus_allowed_list:\t{}\nMems_allowed:\t1\nMems_allowed_list:\t0\n"
       "voluntary_ctxt_switches:\t{}\nnonvoluntary_ctxt_switches:\t{}\n",
-      cpu_mask(cpus), cpu_list(cpus), used.voluntary_switches, used.involuntary_switches);
+      cpu_mask(cpus, all.back() + 1), cpu_list(cpus), used.voluntary_switches,
+      used.involuntary_switches);
   return out;
 }
 

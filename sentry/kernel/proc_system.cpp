@@ -93,14 +93,43 @@ Result<std::string> meminfo(const ProcSubject& subject) {
   return out;
 }
 
-// Time of all processes that are there now.
-CpuTimes busy_time(Kernel& kernel) {
+// What all processes that are there now have used.
+Accounting usage(Kernel& kernel) {
   TreeLock tree(kernel.tree());
-  CpuTimes sum;
+  Accounting sum;
   for (ThreadGroup* group : kernel.pids().groups(tree)) {
-    sum = sum + group->accounting(tree).cpu + group->links(tree).children_usage.cpu;
+    sum.add(group->accounting(tree));
+    sum.add(group->links(tree).children_usage);
   }
   return sum;
+}
+
+// In the order of mm/vmstat.c: vmstat_text.
+Result<std::string> vmstat(const ProcSubject& subject) {
+  const mm::MemoryFile& memory = subject.kernel().memory_file();
+  const uint64_t total = memory.limit() / kPageSize;
+  const uint64_t used = std::min(memory.used() / kPageSize, total);
+  std::string out;
+  const auto add = [&](const char* name, uint64_t value) {
+    out += fmt::format("{} {}\n", name, value);
+  };
+  add("nr_free_pages", total - used);
+  add("nr_inactive_anon", 0);
+  add("nr_active_anon", used);
+  for (const char* name : {"nr_inactive_file", "nr_active_file", "nr_unevictable",
+                           "nr_slab_reclaimable", "nr_slab_unreclaimable"}) {
+    add(name, 0);
+  }
+  add("nr_anon_pages", used);
+  for (const char* name : {"nr_mapped", "nr_file_pages", "nr_dirty", "nr_writeback", "nr_shmem",
+                           "nr_kernel_stack", "nr_page_table_pages", "pgpgin", "pgpgout", "pswpin",
+                           "pswpout", "pgalloc_normal", "pgfree"}) {
+    add(name, 0);
+  }
+  add("pgfault", usage(subject.kernel()).minor_faults);
+  add("pgmajfault", 0);
+  add("oom_kill", 0);
+  return out;
 }
 
 // Tasks by what they do: running, and all of them.
@@ -127,7 +156,7 @@ Census census(Kernel& kernel) {
 
 Result<std::string> stat(const ProcSubject& subject) {
   Kernel& kernel = subject.kernel();
-  const CpuTimes busy = busy_time(kernel);
+  const CpuTimes busy = usage(kernel).cpu;
   const std::vector<unsigned> cpus = sandbox_cpus();
   const auto count = static_cast<Nanos>(cpus.size());
   const Nanos up = kernel.clock().boottime();
@@ -151,7 +180,7 @@ Result<std::string> stat(const ProcSubject& subject) {
 Result<std::string> uptime(const ProcSubject& subject) {
   Kernel& kernel = subject.kernel();
   const Nanos up = kernel.clock().boottime();
-  const CpuTimes busy = busy_time(kernel);
+  const CpuTimes busy = usage(kernel).cpu;
   const auto count = static_cast<Nanos>(sandbox_cpus().size());
   const Nanos idle = std::max<Nanos>(0, up * count - busy.user - busy.system);
   const auto hundredths = [](Nanos t) { return t % kSecond / kTick; };
@@ -225,19 +254,6 @@ std::span<const ProcNode> sysctl_nodes() {
 
 }  // namespace
 
-std::string cpu_list(std::span<const unsigned> cpus) {
-  std::string out;
-  for (size_t i = 0; i < cpus.size();) {
-    size_t last = i;
-    while (last + 1 < cpus.size() && cpus[last + 1] == cpus[last] + 1) last++;
-    if (!out.empty()) out += ',';
-    out += std::to_string(cpus[i]);
-    if (last > i) out += '-' + std::to_string(cpus[last]);
-    i = last + 1;
-  }
-  return out;
-}
-
 std::string format_uuid(std::array<unsigned char, 16> bytes) {
   bytes[6] = static_cast<unsigned char>((bytes[6] & 0x0f) | 0x40);
   bytes[8] = static_cast<unsigned char>((bytes[8] & 0x3f) | 0x80);
@@ -289,6 +305,7 @@ std::span<const ProcNode> system_nodes() {
       file("swaps", fixed<"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n">),
       file("uptime", uptime),
       file("version", version),
+      file("vmstat", vmstat),
       directory("sys", sysctl_nodes())};
   return nodes;
 }

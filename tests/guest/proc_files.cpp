@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include <map>
 #include <sstream>
 #include <vector>
 
@@ -255,6 +256,22 @@ CASE(system_wide_files) {
   float load[3] = {-1, -1, -1};
   CHECK_EQ(sscanf(guest::read_file("/proc/loadavg").c_str(), "%f %f %f", load, load + 1, load + 2),
            3);
+}
+
+CASE(vmstat_counts_pages) {
+  std::map<std::string, unsigned long> values;
+  for (const std::string& line : lines_of("/proc/vmstat")) {
+    char name[64] = {}, rest[2] = {};
+    unsigned long value = 0;
+    CHECK_EQ(sscanf(line.c_str(), "%63s %lu%1s", name, &value, rest), 2);
+    values[name] = value;
+  }
+  unsigned long total = strtoul(status_field("MemTotal", "/proc/meminfo").c_str(), nullptr, 10);
+  CHECK(values["nr_free_pages"] > 0 && values["nr_free_pages"] * 4 <= total);
+  CHECK(values["nr_anon_pages"] > 0 && values["nr_anon_pages"] * 4 <= total);
+  CHECK(values["pgfault"] > 0);
+  for (const char* name : {"nr_file_pages", "nr_dirty", "pgpgin", "pgpgout", "pswpin", "pswpout"})
+    CHECK(values.count(name) == 1);
 }
 
 CASE(sysctl_files) {

@@ -1,6 +1,7 @@
 // Facts about the system: uname, sysinfo, clocks, random numbers, devices, the calls that are not
 // there.
 #include <fcntl.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -14,7 +15,44 @@
 #include <sys/utsname.h>
 #include <termios.h>
 
+#include <algorithm>
+#include <vector>
+
 #include "tests/guest/guest_test.h"
+
+namespace {
+
+// The CPUs of a set in the mask format of cpuset(7).
+std::vector<int> cpus_of_mask(std::string text) {
+  std::vector<int> cpus;
+  CHECK(!text.empty() && text.back() == '\n');
+  std::string digits;
+  for (char c : text) {
+    if (c != ',' && c != '\n') digits += c;
+  }
+  CHECK(digits.find_first_not_of("0123456789abcdef") == std::string::npos);
+  for (size_t cpu = 0; cpu < digits.size() * 4; ++cpu) {
+    std::string digit = digits.substr(digits.size() - 1 - cpu / 4, 1);
+    if (strtoul(digit.c_str(), nullptr, 16) >> cpu % 4 & 1) cpus.push_back(static_cast<int>(cpu));
+  }
+  return cpus;
+}
+
+// ... and in its list format.
+std::vector<int> cpus_of_list(const std::string& text) {
+  std::vector<int> cpus;
+  for (const char* at = text.c_str(); *at != '\0' && *at != '\n';) {
+    char* end = nullptr;
+    int first = static_cast<int>(strtol(at, &end, 10)), last = first;
+    REQUIRE(end != at);
+    if (*end == '-') last = static_cast<int>(strtol(end + 1, &end, 10));
+    for (int cpu = first; cpu <= last; ++cpu) cpus.push_back(cpu);
+    at = *end == ',' ? end + 1 : end;
+  }
+  return cpus;
+}
+
+}  // namespace
 
 CASE(uname_fields) {
   utsname name = {};
@@ -26,6 +64,29 @@ CASE(uname_fields) {
   char host[65] = {};
   CHECK_OK(gethostname(host, sizeof host));
   CHECK_EQ(std::string(host), std::string(name.nodename));
+}
+
+CASE(sets_of_cpus) {
+  cpu_set_t mine;
+  REQUIRE(sched_getaffinity(0, sizeof mine, &mine) == 0);
+  const std::string system = "/sys/devices/system/";
+  const auto text = [&](const std::string& file) {
+    return guest::read_file((system + file).c_str());
+  };
+  std::vector<int> online = cpus_of_list(text("cpu/online"));
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (!CPU_ISSET(cpu, &mine)) continue;
+    CHECK(std::count(online.begin(), online.end(), cpu) == 1);
+    std::string topology = "cpu/cpu" + std::to_string(cpu) + "/topology/";
+    for (const char* name : {"thread_siblings", "core_siblings", "core_cpus", "package_cpus"}) {
+      std::vector<int> set = cpus_of_mask(text(topology + name));
+      CHECK(std::count(set.begin(), set.end(), cpu) == 1);
+      CHECK(set == cpus_of_list(text(topology + name + "_list")));
+    }
+  }
+  CHECK(cpus_of_mask(text("node/node0/cpumap")) == cpus_of_list(text("node/node0/cpulist")));
+  CHECK_EQ(text("node/node0/cpumap").size(),
+           text("cpu/cpu" + std::to_string(online[0]) + "/topology/thread_siblings").size());
 }
 
 CASE(sysinfo_is_plausible) {

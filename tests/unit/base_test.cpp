@@ -8,6 +8,7 @@
 #include <string>
 
 #include "src/base/bytes.h"
+#include "src/base/cpu_list.h"
 #include "src/base/fd.h"
 #include "src/base/range.h"
 #include "src/base/ref.h"
@@ -35,6 +36,18 @@ static Result<int> quarter(int v) { return TRY(half(TRY(half(v)))); }
 TEST_CASE("TRY propagates") {
   CHECK(quarter(8).value_or(-1) == 2);
   CHECK(quarter(6).error() == Errno::kInval);
+}
+
+TEST_CASE("sets of CPUs as text") {
+  const unsigned some[] = {0, 1, 2, 4, 33};
+  CHECK(cpu_list(some) == "0-2,4,33");
+  CHECK(cpu_list({}).empty());
+  const std::span<const unsigned> low = std::span(some).first(4);
+  CHECK(cpu_mask(low, 5) == "17");
+  CHECK(cpu_mask(low, 32) == "00000017");
+  CHECK(cpu_mask(low, 33) == "0,00000017");
+  CHECK(cpu_mask(some, 34) == "2,00000017");
+  CHECK(cpu_mask({}, 4) == "0");
 }
 
 TEST_CASE("Ref counts") {

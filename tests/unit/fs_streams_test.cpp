@@ -309,18 +309,28 @@ TEST_CASE("devices") {
 
 TEST_CASE("sysfs: the CPUs") {
   Streams s;
-  auto sys = create_sys_fs(6, 3, *s.memory_file, s.clock).take();
+  const unsigned cpus[] = {0, 1, 2, 33};
+  auto sys = create_sys_fs(6, cpus, *s.memory_file, s.clock).take();
   REQUIRE(s.mkdir("/sys") == Errno::kOk);
   REQUIRE(
       s.mounts
           ->attach(vfs::Mount::create({.file_system = sys, .flags = vfs::MountFlags::kReadOnly}),
                    s.place("/sys").take())
           .ok());
-  CHECK(s.read_file("/sys/devices/system/cpu/online").take() == "0-2\n");
+  CHECK(s.read_file("/sys/devices/system/cpu/online").take() == "0-2,33\n");
   CHECK(s.read_file("/sys/devices/system/cpu/cpu2/topology/core_id").take() == "2\n");
+  const auto topology = [&](const std::string& file) {
+    return s.read_file("/sys/devices/system/cpu/cpu33/topology/" + file).take();
+  };
+  CHECK(topology("thread_siblings") == "2,00000000\n");
+  CHECK(topology("thread_siblings_list") == "33\n");
+  CHECK(topology("core_siblings") == "2,00000007\n");
+  CHECK(topology("package_cpus_list") == "0-2,33\n");
+  CHECK(s.read_file("/sys/devices/system/cpu/cpu0/topology/core_cpus").take() == "0,00000001\n");
+  CHECK(s.read_file("/sys/devices/system/node/node0/cpumap").take() == "2,00000007\n");
   CHECK(s.stat("/sys/devices/system/cpu/cpu3").error() == Errno::kNoEnt);
   CHECK(s.write_file("/sys/devices/system/cpu/online", "1") == Errno::kRoFs);
-  auto one = create_sys_fs(6, 1, *s.memory_file, s.clock).take();
+  auto one = create_sys_fs(6, {cpus, 1}, *s.memory_file, s.clock).take();
   CHECK(one->root()->lookup("devices").ok());
 }
 

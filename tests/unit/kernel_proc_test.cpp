@@ -72,6 +72,8 @@ TEST_CASE("the system's files speak of the sandbox") {
   const std::string total = std::to_string(k.memory->limit() / 1024) + " kB\n";
   const std::string first_line = proc.text("meminfo").substr(0, 28);
   CHECK(has(first_line, total));
+  const uint64_t free = (k.memory->limit() - k.memory->used()) / kPageSize;
+  CHECK(proc.text("vmstat").starts_with("nr_free_pages " + std::to_string(free) + "\n"));
   CHECK(proc.text("sys/kernel/random/boot_id") == proc.text("sys/kernel/random/boot_id"));
   CHECK(proc.text("sys/kernel/random/uuid") != proc.text("sys/kernel/random/uuid"));
   CHECK(proc.text("sys/kernel/random/uuid").size() == 37);
