@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 
 #include "tests/guest/guest_test.h"
+#include "tests/guest/unix_socket.h"
 
 namespace {
 
@@ -126,30 +127,16 @@ CASE(fionbio_and_fioclex) {
 
 CASE(descriptors_travel_through_sockets) {
   int pair[2];
-  REQUIRE(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+  guest_unix::make_pair(SOCK_STREAM, pair);
   REQUIRE(guest::write_file("file", "passed"));
   int fd = open("file", O_RDONLY);
-  char data = 'd';
-  iovec vector = {&data, 1};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr message = {};
-  message.msg_iov = &vector;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof(int));
-  memcpy(CMSG_DATA(header), &fd, sizeof fd);
-  CHECK_EQ(sendmsg(pair[0], &message, 0), 1);
+  guest_unix::Message out("d", SCM_RIGHTS, fd);
+  CHECK_EQ(sendmsg(pair[0], &out.header, 0), 1);
   close(fd);
-  memset(control, 0, sizeof control);
-  CHECK_EQ(recvmsg(pair[1], &message, MSG_CMSG_CLOEXEC), 1);
-  header = CMSG_FIRSTHDR(&message);
-  REQUIRE(header != nullptr && header->cmsg_type == SCM_RIGHTS);
+  guest_unix::Message in;
+  CHECK_EQ(recvmsg(pair[1], &in.header, MSG_CMSG_CLOEXEC), 1);
   int received = -1;
-  memcpy(&received, CMSG_DATA(header), sizeof received);
+  REQUIRE(in.received(SCM_RIGHTS, &received));
   CHECK_EQ(fcntl(received, F_GETFD), FD_CLOEXEC);
   char buffer[8] = {};
   CHECK_EQ(read(received, buffer, 7), 6);

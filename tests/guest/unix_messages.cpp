@@ -17,19 +17,10 @@ CASE(credentials_of_the_peer) {
   int on = 1;
   CHECK_OK(setsockopt(pair[1], SOL_SOCKET, SO_PASSCRED, &on, sizeof on));
   CHECK_EQ(write(pair[0], "x", 1), 1);
-  char byte;
-  iovec vector = {&byte, 1};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(ucred))] = {};
-  msghdr message = {};
-  message.msg_iov = &vector;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  CHECK_EQ(recvmsg(pair[1], &message, 0), 1);
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
-  REQUIRE(header != nullptr && header->cmsg_type == SCM_CREDENTIALS);
+  Message got;
+  CHECK_EQ(recvmsg(pair[1], &got.header, 0), 1);
   ucred sender = {};
-  memcpy(&sender, CMSG_DATA(header), sizeof sender);
+  REQUIRE(got.received(SCM_CREDENTIALS, &sender));
   CHECK_EQ(sender.pid, getpid());
   CHECK_EQ(sender.uid, getuid());
 }
@@ -130,29 +121,18 @@ CASE(descriptors_end_a_read_of_a_stream) {
 CASE(descriptors_that_find_no_room) {
   int pair[2];
   make_pair(SOCK_STREAM, pair);
-  char byte = 'x';
-  iovec vector = {&byte, 1};
-  alignas(cmsghdr) char control[CMSG_SPACE(2 * sizeof(int))] = {};
-  msghdr message = {};
-  message.msg_iov = &vector;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(2 * sizeof(int));
-  memcpy(CMSG_DATA(header), pair, sizeof pair);
-  CHECK_EQ(sendmsg(pair[0], &message, 0), 1);
-  CHECK_EQ(sendmsg(pair[0], &message, 0), 1);
-  message.msg_controllen = CMSG_LEN(sizeof(int));  // room for one of two
-  CHECK_EQ(recvmsg(pair[1], &message, MSG_CMSG_CLOEXEC), 1);
-  CHECK_EQ(message.msg_flags & MSG_CTRUNC, MSG_CTRUNC);
+  Message out("x", SCM_RIGHTS, pair);
+  CHECK_EQ(sendmsg(pair[0], &out.header, 0), 1);
+  CHECK_EQ(sendmsg(pair[0], &out.header, 0), 1);
+  Message in(1), without(1);
+  in.header.msg_controllen = CMSG_LEN(sizeof(int));  // room for one of two
+  CHECK_EQ(recvmsg(pair[1], &in.header, MSG_CMSG_CLOEXEC), 1);
+  CHECK_EQ(in.header.msg_flags & MSG_CTRUNC, MSG_CTRUNC);
   int passed = -1;
-  memcpy(&passed, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof passed);
+  REQUIRE(in.received(SCM_RIGHTS, &passed));
   CHECK_EQ(fcntl(passed, F_GETFD), FD_CLOEXEC);
-  message.msg_control = nullptr;
-  message.msg_controllen = 0;
-  CHECK_EQ(recvmsg(pair[1], &message, 0), 1);  // the descriptors are lost
-  CHECK_EQ(message.msg_flags & MSG_CTRUNC, MSG_CTRUNC);
+  without.header.msg_control = nullptr;
+  without.header.msg_controllen = 0;
+  CHECK_EQ(recvmsg(pair[1], &without.header, 0), 1);  // the descriptors are lost
+  CHECK_EQ(without.header.msg_flags & MSG_CTRUNC, MSG_CTRUNC);
 }
