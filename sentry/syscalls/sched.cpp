@@ -41,6 +41,18 @@ Result<void> may_change_policy(Task& task, Task& target, const kernel::Schedulin
   return {};
 }
 
+// kernel/sched/syscalls.c: only the calls about affinity look for a negative tid, too.
+Result<Ref<Task>> scheduled(Task& task, Pid pid) {
+  if (pid.value < 0) return Errno::kInval;
+  return find_task(task, pid.value);
+}
+
+// do_sched_setscheduler: the arguments are looked at before the task is.
+Result<int> read_priority(Task& task, Pid pid, UserIn<int> param) {
+  if (!param || pid.value < 0) return Errno::kInval;
+  return task.mm().read(param);
+}
+
 cpu_set_t set_of(const std::vector<unsigned>& cpus) {
   cpu_set_t set;
   CPU_ZERO(&set);
@@ -79,23 +91,25 @@ Result<uint64_t> sys_sched_yield(Task&) {
 }
 
 Result<uint64_t> sys_sched_getparam(Task& task, Pid pid, UserOut<int> param) {
-  TRY(find_task(task, pid.value));
+  if (!param) return Errno::kInval;
+  TRY(scheduled(task, pid));
   return zero(task.mm().write(param, 0));
 }
 Result<uint64_t> sys_sched_setparam(Task& task, Pid pid, UserIn<int> param) {
-  TRY(find_task(task, pid.value));
-  if (TRY(task.mm().read(param)) != 0) return Errno::kInval;
+  const int priority = TRY(read_priority(task, pid, param));
+  TRY(scheduled(task, pid));
+  if (priority != 0) return Errno::kInval;
   return uint64_t{0};
 }
 
 Result<uint64_t> sys_sched_getscheduler(Task& task, Pid pid) {
-  const auto scheduling = TRY(find_task(task, pid.value))->scheduling();
+  const auto scheduling = TRY(scheduled(task, pid))->scheduling();
   return static_cast<uint64_t>(scheduling.policy |
                                (scheduling.reset_on_fork ? SCHED_RESET_ON_FORK : 0));
 }
 Result<uint64_t> sys_sched_setscheduler(Task& task, Pid pid, Int policy, UserIn<int> param) {
-  const Ref<Task> target = TRY(find_task(task, pid.value));
-  const int priority = TRY(task.mm().read(param));
+  const int priority = TRY(read_priority(task, pid, param));
+  const Ref<Task> target = TRY(scheduled(task, pid));
   const int wanted = policy.value & ~SCHED_RESET_ON_FORK;
   const bool reset_on_fork = (policy.value & SCHED_RESET_ON_FORK) != 0;
   if (is_realtime_policy(wanted)) {
@@ -121,18 +135,18 @@ Result<uint64_t> sys_sched_get_priority_min(Task&, Int policy) {
   return uint64_t{0};
 }
 Result<uint64_t> sys_sched_rr_get_interval(Task& task, Pid pid, UserOut<timespec> out) {
-  TRY(find_task(task, pid.value));
+  TRY(scheduled(task, pid));
   // The slice of a SCHED_OTHER task is the scheduler's affair; Linux shows a few milliseconds.
   return zero(task.mm().write(out, timespec{0, 4'000'000}));
 }
 
 Result<uint64_t> sys_sched_getaffinity(Task& task, Pid pid, Unsigned size, UserOut<Bytes> mask) {
-  const auto scheduling = TRY(find_task(task, pid.value))->scheduling();
   // A multiple of 8 that covers every possible CPU; more than that is not written.
   const std::vector<unsigned> cpus = kernel::sandbox_cpus();
   const size_t bytes = (cpus.back() / 64 + 1) * 8;
   cpu_set_t set = set_of(cpus);
   if (size.value % 8 != 0 || size.value < bytes) return Errno::kInval;
+  const auto scheduling = TRY(find_task(task, pid.value))->scheduling();
   if (scheduling.has_affinity) CPU_AND(&set, &set, &scheduling.affinity);
   TRY(task.mm().copy_out(mask.addr, as_bytes_of(&set, bytes)));
   return bytes;

@@ -101,7 +101,6 @@ Result<vfs::Path> place_of(Task& task, DirFd dirfd, UserPath path, int flags) {
 }
 
 Result<Ref<Task>> find_task(Task& task, pid_t tid) {
-  if (tid < 0) return Errno::kInval;
   if (tid == 0 || tid == task.tid()) return Ref<Task>(&task);
   Ref<Task> other = task.kernel().find_task(tid);
   if (!other) return Errno::kSrch;

@@ -57,7 +57,7 @@ inline Result<PathArgument> path_argument(Task& task, UserPath path);
 // The place that a path names, following symlinks unless AT_SYMLINK_NOFOLLOW.
 Result<vfs::Path> place_of(Task& task, DirFd dirfd, UserPath path, int flags);
 
-// The task with this tid, the caller for 0. ESRCH, EINVAL when negative.
+// The task with this tid, the caller for 0. ESRCH.
 Result<Ref<Task>> find_task(Task& task, pid_t tid);
 
 // RLIMIT_NOFILE of the caller.

@@ -165,6 +165,37 @@ CASE(scheduler_of_children) {
   CHECK_ERRNO(sched_setscheduler(0, 77, &param), EINVAL);
 }
 
+CASE(tasks_with_negative_numbers) {
+  sched_param param = {0};
+  timespec interval = {};
+  cpu_set_t set = {};
+  rlimit limit = {};
+  CHECK_ERRNO(syscall(SYS_sched_getscheduler, -1), EINVAL);
+  CHECK_ERRNO(syscall(SYS_sched_setscheduler, -1, SCHED_OTHER, &param), EINVAL);
+  CHECK_ERRNO(syscall(SYS_sched_getparam, -1, &param), EINVAL);
+  CHECK_ERRNO(syscall(SYS_sched_setparam, -1, &param), EINVAL);
+  CHECK_ERRNO(syscall(SYS_sched_rr_get_interval, -1, &interval), EINVAL);
+  // These look for them.
+  CHECK_ERRNO(syscall(SYS_sched_getaffinity, -1, sizeof set, &set), ESRCH);
+  CHECK_ERRNO(syscall(SYS_sched_getaffinity, -1, 1, &set), EINVAL);  // the size comes first
+  CPU_SET(0, &set);
+  CHECK_ERRNO(syscall(SYS_sched_setaffinity, -1, sizeof set, &set), ESRCH);
+  CHECK_ERRNO(prlimit(-1, RLIMIT_NOFILE, nullptr, &limit), ESRCH);
+  CHECK_ERRNO(syscall(SYS_getpriority, PRIO_PROCESS, -1), ESRCH);
+  CHECK_ERRNO(setpriority(PRIO_PROCESS, -1, 0), ESRCH);
+  constexpr int kWhoProcess = 1, kBestEffort = 2 << 13;
+  CHECK_ERRNO(syscall(SYS_ioprio_get, kWhoProcess, -1), ESRCH);
+  CHECK_ERRNO(syscall(SYS_ioprio_set, kWhoProcess, -1, kBestEffort), ESRCH);
+}
+
+CASE(scheduler_without_parameters) {
+  CHECK_ERRNO(syscall(SYS_sched_getparam, 0, nullptr), EINVAL);
+  CHECK_ERRNO(syscall(SYS_sched_setparam, 0, nullptr), EINVAL);
+  CHECK_ERRNO(syscall(SYS_sched_setscheduler, 0, SCHED_OTHER, nullptr), EINVAL);
+  CHECK_ERRNO(syscall(SYS_sched_getparam, 0, 8), EFAULT);
+  CHECK_ERRNO(syscall(SYS_sched_setparam, 0x3ffffffe, 8), EFAULT);
+}
+
 CASE(affinity_of_children) {
   cpu_set_t set;
   CHECK_OK(sched_getaffinity(0, sizeof set, &set));
