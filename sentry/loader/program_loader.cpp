@@ -50,10 +50,8 @@ class FileReader final : public ImageReader {
 
 Result<Ref<FileDescription>> open_program(Task& task, const ExecRequest& request) {
   syscalls::FileCaller caller(task);
-  // Before the descriptor is looked at (fs/namei.c: getname_flags).
   const bool may_be_empty = (request.flags & AT_EMPTY_PATH) != 0;
-  if (request.path.empty() && !may_be_empty) return Errno::kNoEnt;
-  const auto at = TRY(syscalls::at_of(task, {request.dirfd}, request.path));
+  const auto at = TRY(syscalls::at_of(task, {request.dirfd}, request.path, request.flags));
   const auto follow =
       (request.flags & AT_SYMLINK_NOFOLLOW) != 0 ? vfs::Follow::kNo : vfs::Follow::kYes;
   return vfs::open_executable(caller, at, follow, may_be_empty);

@@ -118,7 +118,7 @@ Result<uint64_t> sys_utimensat(Task& task, DirFd dirfd, UserPath path, UserIn<ti
 Result<uint64_t> sys_faccessat2(Task& task, DirFd dirfd, UserPath path, Int mode, AtFlags flags) {
   if ((mode.value & ~(R_OK | W_OK | X_OK)) != 0) return Errno::kInval;
   if ((flags.value & ~(kPlaceFlags | AT_EACCESS)) != 0) return Errno::kInval;
-  const PathArgument argument = TRY(path_argument(task, dirfd, path));
+  const PathArgument argument = TRY(path_argument(task, dirfd, path, flags.value));
   FileCaller caller(task);
   return zero(
       vfs::access_at(caller, argument.at(), static_cast<vfs::AccessMask>(mode.value), flags.value));

@@ -40,7 +40,7 @@ Result<uint64_t> sys_rename(Task& task, UserPath from, UserPath to) {
 Result<uint64_t> sys_linkat(Task& task, DirFd from_dir, UserPath from, DirFd to_dir, UserPath to,
                             AtFlags flags) {
   if ((flags.value & ~(AT_SYMLINK_FOLLOW | AT_EMPTY_PATH)) != 0) return Errno::kInval;
-  const PathArgument source = TRY(path_argument(task, from_dir, from));
+  const PathArgument source = TRY(path_argument(task, from_dir, from, flags.value));
   const PathArgument target = TRY(path_argument(task, to_dir, to));
   FileCaller caller(task);
   return zero(vfs::link_at(caller, source.at(), target.at(), flags.value));
@@ -74,7 +74,8 @@ Result<uint64_t> sys_symlink(Task& task, UserPath target, UserPath path) {
 Result<uint64_t> sys_readlinkat(Task& task, DirFd dirfd, UserPath path, UserOut<Bytes> buffer,
                                 Int size) {
   if (size.value <= 0) return Errno::kInval;
-  const PathArgument argument = TRY(path_argument(task, dirfd, path));
+  // The link may have been opened with O_PATH (fs/stat.c: do_readlinkat).
+  const PathArgument argument = TRY(path_argument(task, dirfd, path, AT_EMPTY_PATH));
   FileCaller caller(task);
   const std::string text = TRY(vfs::read_link_at(caller, argument.at()));
   const size_t n = std::min(text.size(), static_cast<size_t>(size.value));

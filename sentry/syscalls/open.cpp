@@ -11,7 +11,7 @@ namespace {
 Result<uint64_t> open_path(Task& task, DirFd dirfd, UserPath path, const vfs::OpenHow& how) {
   PathArgument argument = TRY(path_argument(task, dirfd, path));
   // There an absolute path begins at the directory, too.
-  if ((how.resolve & RESOLVE_IN_ROOT) != 0) argument.start = TRY(at_of(task, dirfd, ".")).start;
+  if ((how.resolve & RESOLVE_IN_ROOT) != 0) argument.start = TRY(at_of(task, dirfd, ".", 0)).start;
   FileCaller caller(task);
   Ref<FileDescription> file = TRY(vfs::open_at(caller, argument.at(), how));
   // A FIFO waits for its other end; O_NONBLOCK has been dealt with by finish_open itself.

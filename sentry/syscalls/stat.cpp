@@ -93,7 +93,7 @@ Result<vfs::Attributes> attributes_at(Task& task, DirFd dirfd, UserPath path, in
     if (mount_id != nullptr && file->path().mount) *mount_id = file->path().mount->id();
     return file->attributes();
   }
-  const vfs::At at = TRY(at_of(task, dirfd, text));
+  const vfs::At at = TRY(at_of(task, dirfd, text, flags));
   FileCaller caller(task);
   if (mount_id == nullptr) return vfs::stat_at(caller, at, flags);
   const vfs::Path place = TRY(vfs::find(caller, at, flags));

@@ -79,7 +79,9 @@ void report_limit(Task& task, Errno error) {
   if (auto violation = limits->explain(task, error)) record_here(task, std::move(*violation));
 }
 
-Result<vfs::At> at_of(Task& task, DirFd dirfd, std::string_view path) {
+Result<vfs::At> at_of(Task& task, DirFd dirfd, std::string_view path, int flags) {
+  // Before the descriptor is looked at (fs/namei.c: getname_flags).
+  if (path.empty() && (flags & AT_EMPTY_PATH) == 0) return Errno::kNoEnt;
   if (path.starts_with('/')) return vfs::At{task.fs().root(), path};
   if (dirfd.value == AT_FDCWD) return vfs::At{task.fs().cwd(), path};
   const auto file = TRY(task.fds().get_raw(dirfd.value));
@@ -87,15 +89,15 @@ Result<vfs::At> at_of(Task& task, DirFd dirfd, std::string_view path) {
   return vfs::At{file->path(), path};
 }
 
-Result<PathArgument> path_argument(Task& task, DirFd dirfd, UserPath path) {
+Result<PathArgument> path_argument(Task& task, DirFd dirfd, UserPath path, int flags) {
   PathArgument argument;
   argument.text = TRY(task.mm().copy_in_path(path));
-  argument.start = TRY(at_of(task, dirfd, argument.text)).start;
+  argument.start = TRY(at_of(task, dirfd, argument.text, flags)).start;
   return argument;
 }
 
 Result<vfs::Path> place_of(Task& task, DirFd dirfd, UserPath path, int flags) {
-  const PathArgument argument = TRY(path_argument(task, dirfd, path));
+  const PathArgument argument = TRY(path_argument(task, dirfd, path, flags));
   FileCaller caller(task);
   return vfs::find(caller, argument.at(), flags);
 }

@@ -42,8 +42,9 @@ class FileCaller final : public vfs::DenialSink, public vfs::TerminalOwner {
 void report_limit(Task& task, Errno error);
 
 // The path argument `path` relative to `dirfd`. EBADF, ENOTDIR only where they matter: an absolute
-// path ignores dirfd. An empty path may start at any kind of file (AT_EMPTY_PATH).
-Result<vfs::At> at_of(Task& task, DirFd dirfd, std::string_view path);
+// path ignores dirfd. Of `flags` AT_EMPTY_PATH counts: an empty path, which is ENOENT otherwise,
+// may start at any kind of file.
+Result<vfs::At> at_of(Task& task, DirFd dirfd, std::string_view path, int flags);
 
 // A copied path and where it starts, kept together because At only borrows the text.
 struct PathArgument {
@@ -51,7 +52,7 @@ struct PathArgument {
   vfs::Path start;
   vfs::At at() const { return {start, text}; }
 };
-Result<PathArgument> path_argument(Task& task, DirFd dirfd, UserPath path);
+Result<PathArgument> path_argument(Task& task, DirFd dirfd, UserPath path, int flags = 0);
 inline Result<PathArgument> path_argument(Task& task, UserPath path);
 
 // The place that a path names, following symlinks unless AT_SYMLINK_NOFOLLOW.

@@ -29,6 +29,47 @@ long openat2(int dir, const char* path, uint64_t flags, uint64_t resolve = 0, ui
 
 }  // namespace
 
+CASE(empty_paths_and_bad_directories) {
+  constexpr int kBad = 999;
+  constexpr long kFchmodat2 = 452;
+  make_file("file");
+  struct stat info = {};
+  struct statx more = {};
+  char text[8];
+  char* const none[] = {nullptr};
+  const uid_t uid = geteuid();
+  const gid_t gid = getegid();
+  // No path is looked at before the descriptor.
+  CHECK_ERRNO(openat(kBad, "", O_RDONLY), ENOENT);
+  CHECK_ERRNO(openat2(kBad, "", O_RDONLY), ENOENT);
+  CHECK_ERRNO(mkdirat(kBad, "", 0700), ENOENT);
+  CHECK_ERRNO(mknodat(kBad, "", S_IFREG | 0600, 0), ENOENT);
+  CHECK_ERRNO(unlinkat(kBad, "", 0), ENOENT);
+  CHECK_ERRNO(unlinkat(kBad, "", AT_REMOVEDIR), ENOENT);
+  CHECK_ERRNO(symlinkat("target", kBad, ""), ENOENT);
+  CHECK_ERRNO(symlinkat("", kBad, "name"), ENOENT);
+  CHECK_ERRNO(linkat(kBad, "", AT_FDCWD, "name", 0), ENOENT);
+  CHECK_ERRNO(linkat(AT_FDCWD, "file", kBad, "", 0), ENOENT);
+  CHECK_ERRNO(renameat(kBad, "", AT_FDCWD, "name"), ENOENT);
+  CHECK_ERRNO(renameat(AT_FDCWD, "file", kBad, ""), ENOENT);
+  CHECK_ERRNO(syscall(SYS_futimesat, kBad, "", nullptr), ENOENT);
+  CHECK_ERRNO(syscall(SYS_fchmodat, kBad, "", 0600), ENOENT);
+  CHECK_ERRNO(syscall(SYS_faccessat, kBad, "", R_OK), ENOENT);
+  // Where it may be the descriptor itself that is meant, it is.
+  for (int flags : {0, AT_EMPTY_PATH}) {
+    const int expected = flags == 0 ? ENOENT : EBADF;
+    CHECK_ERRNO(syscall(kFchmodat2, kBad, "", 0600, flags), expected);
+    CHECK_ERRNO(syscall(SYS_fchownat, kBad, "", uid, gid, flags), expected);
+    CHECK_ERRNO(syscall(SYS_utimensat, kBad, "", nullptr, flags), expected);
+    CHECK_ERRNO(syscall(SYS_faccessat2, kBad, "", R_OK, flags), expected);
+    CHECK_ERRNO(syscall(SYS_newfstatat, kBad, "", &info, flags), expected);
+    CHECK_ERRNO(syscall(SYS_statx, kBad, "", flags, STATX_SIZE, &more), expected);
+    CHECK_ERRNO(syscall(SYS_execveat, kBad, "", none, none, flags), expected);
+  }
+  CHECK_ERRNO(readlinkat(kBad, "", text, sizeof text), EBADF);
+  CHECK_ERRNO(readlinkat(AT_FDCWD, "", text, sizeof text), ENOENT);
+}
+
 CASE(slashes_and_dots) {
   make_dir("dir");
   make_file("dir/file", "x");
