@@ -102,7 +102,7 @@ int run(std::span<char* const> arguments) {
   host::ignore_broken_pipes();
   Asked asked = read_request(arguments);
   if (!asked.run) {
-    if (asked.status != 0) write_exit_event(status_fd_of(arguments), "boxrun", asked.status);
+    if (asked.status != 0) StatusFd(status_fd_of(arguments)).write_exit("boxrun", asked.status);
     return asked.status;
   }
   asked.run->ignored_signals = ignored_signals;

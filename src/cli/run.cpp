@@ -1,5 +1,6 @@
 #include "src/cli/run.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <chrono>
@@ -131,21 +132,28 @@ std::string signal_member(const report::Summary& summary) {
 
 }  // namespace
 
-bool write_exit_event(int fd, std::string_view source, int status, std::string_view more) {
-  if (fd < 0) return true;
+StatusFd::StatusFd(int number) : number_(number) {
+  if (number >= 0) copy_ = own_fd(::fcntl(number, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+}
+
+bool StatusFd::write_exit(std::string_view source, int status, std::string_view more) const {
+  if (number_ < 0) return true;
   const Result<void> done =
-      write_all(fd, fmt::format("{{\"event\":\"exit\",\"source\":\"{}\",\"code\":{}{}}}\n", source,
-                                status, more));
-  return !is_lost(fmt::format("--status-fd {}", fd), done.error());
+      copy_.ok() ? write_all(copy_->get(),
+                             fmt::format("{{\"event\":\"exit\",\"source\":\"{}\",\"code\":{}{}}}\n",
+                                         source, status, more))
+                 : copy_.error();
+  return !is_lost(fmt::format("--status-fd {}", number_), done.error());
 }
 
 int run_and_report(const RunSpec& spec, const KernelEntry& kernel,
                    const std::array<bool, 3>& streams, const std::string& home) {
+  const StatusFd status_fd(spec.status_fd);
   std::string problem;
   const Result<report::Writer> writer = report::Writer::open(spec.report, problem);
   if (!writer) {
     complain(problem);
-    write_exit_event(spec.status_fd, "boxrun", kOwnFailure);
+    status_fd.write_exit("boxrun", kOwnFailure);
     return kOwnFailure;
   }
   const auto now = std::chrono::system_clock::now().time_since_epoch();
@@ -168,7 +176,7 @@ int run_and_report(const RunSpec& spec, const KernelEntry& kernel,
     status = kOwnFailure;
     source = "boxrun";
   }
-  if (!write_exit_event(spec.status_fd, source, status, signal_member(summary)) && status == 0)
+  if (!status_fd.write_exit(source, status, signal_member(summary)) && status == 0)
     status = kOwnFailure;
   return status;
 }

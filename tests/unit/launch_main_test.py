@@ -210,6 +210,18 @@ class Ends(unittest.TestCase):
         self.assertEqual(status("--report", "json=/no-such-folder/report", "true"), (125, 1))
         self.assertEqual(status("no-such-command"), (127, 1))
 
+    def test_a_status_fd_that_is_a_standard_stream(self):
+        line = '{"event":"exit","source":"target","code":3}\n'
+        command = [BOXRUN, "-q", "--status-fd", "1", "sh", "-c", "echo out; exit 3"]
+        done = subprocess.run(command, cwd="/", stdout=subprocess.PIPE, text=True, timeout=BOUND)
+        self.assertEqual((done.returncode, done.stdout), (3, "out\n" + line))
+        read_end, write_end = os.pipe()
+        command[3] = "0"
+        done = subprocess.run(command, cwd="/", stdin=write_end, stdout=subprocess.DEVNULL, timeout=BOUND)
+        os.close(write_end)
+        with os.fdopen(read_end) as events:
+            self.assertEqual((done.returncode, events.read()), (3, line))
+
     def test_a_report_that_nobody_reads(self):
         def status(*words):
             read_end, write_end = os.pipe()
