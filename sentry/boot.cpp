@@ -145,7 +145,8 @@ MaybeFailure Sandbox::make_memory() {
   const uint64_t limit = spec_.limits.memory != 0 ? spec_.limits.memory : kDefaultMemory;
   auto memory = mm::MemoryFile::create(std::move(spec_.memory), limit);
   if (!memory.ok()) {
-    return cannot("map the memory file", memory.error(), "try a smaller --memory");
+    return cannot("map the memory file", memory.error(),
+                  limit < kPageSize ? "try a larger --memory" : "try a smaller --memory");
   }
   memory_ = std::move(*memory);
   auto vdso = loader::VdsoPages::create(*memory_);
@@ -171,7 +172,10 @@ MaybeFailure Sandbox::make_files() {
     gofer_ = make_ref<fs::P9Connection>(std::move(*client), spec_.kept_files);
     resources.gofer = gofer_;
   }
-  return build_tree(spec_, resources, tree_);
+  MaybeFailure failure = build_tree(spec_, resources, tree_);
+  // Even what is in the tree before the first process is in the sandbox's memory.
+  if (failure && failure->error == Errno::kNoSpc) failure->remedy = "try a larger --memory";
+  return failure;
 }
 
 // Memfds live in a tmpfs that nobody can walk to.

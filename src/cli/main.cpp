@@ -141,8 +141,15 @@ int syscalls(std::span<char* const> arguments) {
   return usage_error("--format: " + profile::not_one_of(format, kFormats).message);
 }
 
-int version(std::span<char* const>) { return print("boxrun " BOXRUN_VERSION "\n"); }
-int help(std::span<char* const>) { return print(help_text()); }
+int version(std::span<char* const> arguments) {
+  if (!arguments.empty()) return usage_error("version takes no argument");
+  return print("boxrun " BOXRUN_VERSION "\n");
+}
+
+int help(std::span<char* const> arguments) {
+  if (!arguments.empty()) return usage_error("help takes no argument");
+  return print(help_text());
+}
 
 constexpr Command kCommands[] = {{"run", run},   {"version", version}, {"--version", version},
                                  {"help", help}, {"doctor", doctor},   {"syscalls", syscalls}};

@@ -38,6 +38,8 @@ class Main(unittest.TestCase):
         self.refused(125, "unknown option '--evn'; did you mean '--env'?" + see, "--evn", "A=1", "ls")
         self.refused(125, "option '-t': 'soon' is no duration; write it as in 500ms, 30s, 1.5m or 2h" + see, "-t", "soon", "ls")
         self.refused(125, "option '--trace': 'openat' is a system call, not a group; it is in the group 'file'" + see, "--trace=openat", "ls")
+        self.refused(125, "version takes no argument" + see, "version", "x")
+        self.refused(125, "help takes no argument" + see, "help", "x")
         done = boxrun("--trace=signl", "ls")
         self.assertEqual(done.returncode, 125)
         self.assertTrue(done.stderr.startswith("boxrun: option '--trace': 'signl' is none of io, "), done.stderr)

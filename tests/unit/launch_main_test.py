@@ -172,6 +172,11 @@ class Ends(unittest.TestCase):
         ignores = "trap '' TERM; sleep 1000"
         self.assertEqual(self.status("--timeout", "200ms", "--kill-after", "100ms", "sh", "-c", ignores), 124)
 
+    def test_a_memory_of_less_than_a_page_is_too_little(self):
+        done = subprocess.run([BOXRUN, "-m", "1K", "true"], cwd="/", capture_output=True, text=True, timeout=BOUND)
+        self.assertEqual(done.returncode, 125)
+        self.assertTrue(done.stderr.endswith("; try a larger --memory\n"), done.stderr)
+
     def test_few_descriptors_are_enough(self):
         def limit():
             resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
