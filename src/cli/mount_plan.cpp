@@ -51,6 +51,17 @@ std::string_view kernel_file_system(const std::string& path) {
   }
 }
 
+// The Sentry mounts these last, over what is there (sentry/boot_tree.cpp).
+std::optional<Error> covered(const std::string& target, const std::string& origin) {
+  for (const char* const own : {"/proc", "/sys"}) {
+    if (is_within(target, own)) {
+      return Error{fmt::format("{}: nothing can be mounted at '{}': {} is the sandbox's own",
+                               origin, target, own)};
+    }
+  }
+  return std::nullopt;
+}
+
 std::string read_link(const std::string& path) {
   char text[PATH_MAX];
   const ssize_t size = ::readlink(path.c_str(), text, sizeof text);
@@ -147,6 +158,7 @@ Expected<bool> MountPlan::add_real(const std::string& real, const std::string& t
                     "the sandbox has its own",
                     origin, real, name)};
   }
+  if (std::optional<Error> error = covered(follow_root_links(target), origin)) return *error;
   struct stat status {};
   if (::stat(real.c_str(), &status) != 0) {
     return Error{fmt::format("{}: '{}': {}", origin, real, strerrordesc_np(errno))};
@@ -175,9 +187,11 @@ Expected<bool> MountPlan::add_real(const std::string& real, const std::string& t
   return true;
 }
 
-void MountPlan::add_tmpfs(TmpfsSpec tmpfs) {
+Expected<bool> MountPlan::add_tmpfs(TmpfsSpec tmpfs, const std::string& origin) {
   tmpfs.path = follow_root_links(tmpfs.path);
+  if (std::optional<Error> error = covered(tmpfs.path, origin)) return *error;
   tmpfs_.push_back(std::move(tmpfs));
+  return true;
 }
 
 std::optional<std::string> MountPlan::host_path(const std::string& path) const {

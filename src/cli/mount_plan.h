@@ -38,7 +38,7 @@ class MountPlan {
   // directory of the root that is a symbolic link on the host becomes one in the guest.
   profile::Expected<bool> add(const std::string& source, const std::string& target, MountMode mode,
                               MountCache cache, const Claim& claim);
-  void add_tmpfs(TmpfsSpec tmpfs);
+  profile::Expected<bool> add_tmpfs(TmpfsSpec tmpfs, const std::string& origin);
 
   // The host path that the guest path `path` shows, following the root's links only; nothing where
   // no mount covers it.

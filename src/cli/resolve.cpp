@@ -80,8 +80,7 @@ Expected<bool> add_home(const Resolving& r, MountPlan& plan) {
   const profile::HomeMode mode = r.profile().home;
   if (r.home().empty() || r.home() == "/") return true;
   if (mode == profile::HomeMode::kEmpty) {
-    plan.add_tmpfs({r.home(), 0700, true});
-    return true;
+    return plan.add_tmpfs({r.home(), 0700, true}, "[filesystem] home");
   }
   return plan.add(r.home(), r.home(),
                   mode == profile::HomeMode::kOverlay ? MountMode::kOverlay : MountMode::kReadOnly,
@@ -117,7 +116,9 @@ Expected<bool> add_files(const Resolving& r, MountPlan& plan) {
   for (const Located& path : r.profile().tmpfs) {
     const std::string absolute = r.absolute(path.value);
     const bool shared = absolute == "/tmp" || absolute == "/var/tmp";
-    plan.add_tmpfs({absolute, static_cast<mode_t>(shared ? 01777 : 0755), !shared});
+    const Expected<bool> added = plan.add_tmpfs(
+        {absolute, static_cast<mode_t>(shared ? 01777 : 0755), !shared}, path.origin);
+    if (!added.ok()) return added;
   }
   Expected<bool> added = add_list(r, r.profile().read, MountMode::kReadOnly, Asked::kByList, plan);
   if (added.ok()) added = add_home(r, plan);

@@ -300,6 +300,16 @@ TEST_CASE("mounts that cannot be") {
         "--mount: '/dev/null' is neither a directory nor a regular file");
   CHECK(message(mount("/usr", "/", MountMode::kReadOnly)) ==
         "--mount: nothing can be mounted at /; mount its directories one by one");
+  CHECK(message(mount("/etc", "/proc/x", MountMode::kReadOnly)) ==
+        "--mount: nothing can be mounted at '/proc/x': /proc is the sandbox's own");
+  CHECK(message(mount("/etc", "/sys", MountMode::kReadOnly)) ==
+        "--mount: nothing can be mounted at '/sys': /sys is the sandbox's own");
+  Request r = request({"sh"});
+  r.profile.tmpfs = {{"/proc", "--tmpfs /proc"}};
+  CHECK(refused(r, home.caller()).message ==
+        "--tmpfs /proc: nothing can be mounted at '/proc': /proc is the sandbox's own");
+  r.profile.tmpfs = {{"/system", "--tmpfs /system"}};
+  CHECK(has_tmpfs(resolved(r, home.caller()), "/system"));
 }
 
 TEST_CASE("the working directory") {
