@@ -1,0 +1,190 @@
+// The file tree that resolve() decides: mounts, what is hidden in them, empty directories.
+#include "src/cli/print.h"
+#include "tests/unit/cli_home.h"
+
+using namespace boxrun;
+using namespace boxrun::cli;
+using profile::Order;
+namespace fs = std::filesystem;
+
+TEST_CASE("the other names of /run are there as on the host, unless something else is") {
+  const Home home;
+  const auto link_at = [](const RunSpec& spec, const char* path) {
+    const auto found = std::ranges::find(spec.symlinks, path, &SymlinkSpec::path);
+    return found == spec.symlinks.end() ? std::string() : found->text;
+  };
+  for (const char* path : {"/var/run", "/var/lock"}) {
+    std::error_code error;
+    const fs::path text = fs::read_symlink(path, error);
+    CHECK(link_at(resolved(request({"sh"}), home.caller()), path) == text.string());
+    if (error) continue;
+    Request r = request({"sh"});
+    r.profile.mounts = {mount(home.path(), std::string(path) + "/x", MountMode::kReadOnly)};
+    CHECK(link_at(resolved(r, home.caller()), path).empty());
+    r.profile.mounts = {mount(home.path(), "/var", MountMode::kReadOnly)};
+    CHECK(link_at(resolved(r, home.caller()), path).empty());
+    r.profile.mounts = {};
+    r.profile.tmpfs.push_back({path, ""});
+    CHECK(link_at(resolved(r, home.caller()), path).empty());
+    r.profile.tmpfs = {};
+    CHECK(link_at(resolved(r, home.caller()), path).empty());
+  }
+}
+
+TEST_CASE("secrets are hidden in every mount they can be in") {
+  const Home home;
+  const RunSpec spec = resolved(request({"sh"}), home.caller());
+  const auto hides = [&](const std::string& target, const std::string& path) {
+    return is_hidden(mount_at(spec, target)->hide, path);
+  };
+  CHECK(hides("/etc", "/etc/shadow"));
+  CHECK(hides("/etc", "/etc/ssh/ssh_host_rsa_key"));
+  CHECK_FALSE(hides("/etc", "/etc/passwd"));
+  CHECK(hides(home.path() + "/work", home.path() + "/work/deep/.env"));
+  CHECK_FALSE(hides(home.path() + "/work", home.path() + "/work/env"));
+}
+
+TEST_CASE("naming a hidden file shows it, being in a hidden directory does not") {
+  const Home home;
+  home.write(".aws/credentials", "key");
+  Request named = request({"sh"});
+  named.profile.mounts = {mount("~/.aws/credentials", "", MountMode::kReadOnly)};
+  const RunSpec spec = resolved(named, home.caller());
+  const MountSpec* credentials = mount_at(spec, home.path() + "/.aws/credentials");
+  REQUIRE(credentials != nullptr);
+  CHECK_FALSE(credentials->is_directory);
+  CHECK_FALSE(is_hidden(credentials->hide, credentials->source));
+  Caller inside = home.caller();
+  inside.cwd = home.directory(".ssh");
+  const Refused in_ssh = refused(request({"sh"}), inside);
+  CHECK(in_ssh.status == 125);
+  CHECK(in_ssh.message.find("is hidden by '") != std::string::npos);
+}
+
+TEST_CASE("the later of a list and a pattern counts, and a mount by name over both") {
+  const Home home;
+  const std::string data = home.directory("data");
+  const auto with = [&](uint32_t listed, uint32_t hidden, const std::string& glob) {
+    Request r = request({"sh"});
+    r.profile.read.push_back({data, "p.toml:1", listed});
+    r.profile.hide.push_back({glob, "p.toml:2", hidden});
+    return r;
+  };
+  for (const std::string& glob : {data, home.path() + "/da*", std::string("/**/data")}) {
+    for (const auto& [listed, hidden] : {std::pair{1u, 2u}, std::pair{1u, 1u}}) {
+      const RunSpec spec = resolved(with(listed, hidden, glob), home.caller());
+      CHECK(mount_at(spec, data) == nullptr);
+      REQUIRE(spec.hidden.size() == 1);
+      CHECK(spec.hidden[0].path == data);
+      CHECK(spec.hidden[0].origin == "p.toml:2");
+      CHECK(describe(spec).find("hidden    " + data + " (p.toml:2)\n") != std::string::npos);
+    }
+    const RunSpec shown = resolved(with(2, 1, glob), home.caller());
+    REQUIRE(mount_at(shown, data) != nullptr);
+    CHECK_FALSE(is_hidden(mount_at(shown, data)->hide, data));
+    CHECK(shown.hidden.empty());
+  }
+  Request named = with(1, 1, data);
+  named.profile.mounts = {{data, "", MountMode::kReadOnly, std::nullopt, "p.toml:3", 1}};
+  const RunSpec spec = resolved(named, home.caller());
+  CHECK(mount_at(spec, data) != nullptr);
+  CHECK(spec.hidden.empty());
+  named.profile.hide.back().layer = Order::kByCommandLine;
+  CHECK(mount_at(resolved(named, home.caller()), data) == nullptr);
+  named.profile.mounts[0].layer = Order::kByCommandLine;
+  CHECK(mount_at(resolved(named, home.caller()), data) != nullptr);
+}
+
+TEST_CASE("below another mount the Gofer hides it") {
+  const Home home;
+  const std::string inner = home.directory("data/inner");
+  Request r = request({"sh"});
+  r.profile.read.push_back({home.path() + "/data", "p.toml:1", 1});
+  r.profile.read.push_back({inner, "p.toml:1", 1});
+  r.profile.hide.push_back({inner, "p.toml:2", 2});
+  const RunSpec spec = resolved(r, home.caller());
+  CHECK(mount_at(spec, inner) == nullptr);
+  CHECK(spec.hidden.empty());
+  CHECK(is_hidden(mount_at(spec, home.path() + "/data")->hide, inner));
+}
+
+TEST_CASE("a pattern through a symbolic link hides what it leads to") {
+  const Home home;
+  const std::string data = home.directory("disk/[1]/data");
+  const std::string link = home.link("link", "disk/[1]");
+  CHECK(real_hide_glob(link + "/data/*.key") == home.path() + "/disk/\\[1]/data/*.key");
+  CHECK(real_hide_glob(link + "/no/such") == home.path() + "/disk/\\[1]/no/such");
+  CHECK(real_hide_glob(link) == home.path() + "/disk/\\[1]");
+  CHECK(real_hide_glob("/**/.env") == "/**/.env");
+  CHECK(real_hide_glob("/no-such*/x") == "/no-such*/x");
+  Request r = request({"sh"});
+  r.profile.hide.push_back({link + "/data/*.key", "p.toml:2", 0});
+  r.profile.mounts = {mount(home.path(), "/m", MountMode::kReadOnly)};
+  const RunSpec spec = resolved(r, home.caller());
+  CHECK(is_hidden(mount_at(spec, "/m")->hide, data + "/a.key"));
+  CHECK_FALSE(is_hidden(mount_at(spec, "/m")->hide, data + "/a"));
+}
+
+TEST_CASE("hide globs") {
+  CHECK(absolute_hide_glob("**/.env", "/h", "/w") == "/**/.env");
+  CHECK(absolute_hide_glob("~/.ssh", "/h", "/w") == "/h/.ssh");
+  CHECK(absolute_hide_glob("secret*", "/h", "/w") == "/w/secret*");
+  CHECK(is_hidden({"/x", "/**/.env"}, "/a/b/.env/below"));
+  CHECK_FALSE(is_hidden({"/h/.ssh"}, "/h"));
+  const Home home;
+  Request r = request({"sh"});
+  r.profile.hide = {{std::string(200, '/') + "a", "p.toml:1"}};
+  for (int i = 0; i < 100; ++i) r.profile.hide[0].value += "/a";
+  CHECK(refused(r, home.caller()).message.starts_with("p.toml:1: '"));
+}
+
+TEST_CASE("mounts by name") {
+  const Home home;
+  home.directory("data");
+  home.write("one.txt", "1", 0644);
+  Request r = request({"sh"});
+  r.profile.mounts = {mount("../data", "/data", MountMode::kReadWrite),
+                      mount("~/one.txt", "", MountMode::kReadOnly),
+                      mount(".", "", MountMode::kReadWrite),
+                      mount("~/data", "/tmp", MountMode::kOverlay)};
+  const RunSpec spec = resolved(r, home.caller());
+  CHECK(mount_at(spec, "/data")->source == home.path() + "/data");
+  CHECK(mount_at(spec, "/data")->cache == MountCache::kShared);
+  CHECK_FALSE(mount_at(spec, home.path() + "/one.txt")->is_directory);
+  CHECK(mount_at(spec, home.path() + "/work")->mode == MountMode::kReadWrite);
+  CHECK(std::ranges::count(spec.mounts, home.path() + "/work", &MountSpec::target) == 1);
+  // A mount takes the place of an empty directory.
+  CHECK(mount_at(spec, "/tmp")->mode == MountMode::kOverlay);
+  CHECK_FALSE(has_tmpfs(spec, "/tmp"));
+}
+
+TEST_CASE("mounts that cannot be") {
+  const Home home;
+  const auto message = [&](profile::Mount m) {
+    Request r = request({"sh"});
+    r.profile.mounts = {std::move(m)};
+    const Refused refusal = refused(r, home.caller());
+    CHECK(refusal.status == 125);
+    return refusal.message;
+  };
+  CHECK(message(mount("/nonexistent", "", MountMode::kReadOnly)) ==
+        "--mount: the source '/nonexistent' cannot be mounted: No such file or directory");
+  CHECK(message(mount("/proc", "/p", MountMode::kReadOnly)).find("is on a proc file system") !=
+        std::string::npos);
+  CHECK(message(mount("/sys", "/s", MountMode::kReadOnly)).find("is on a sysfs file system") !=
+        std::string::npos);
+  CHECK(message(mount("/dev/null", "/n", MountMode::kReadOnly)) ==
+        "--mount: '/dev/null' is neither a directory nor a regular file");
+  CHECK(message(mount("/usr", "/", MountMode::kReadOnly)) ==
+        "--mount: nothing can be mounted at /; mount its directories one by one");
+  CHECK(message(mount("/etc", "/proc/x", MountMode::kReadOnly)) ==
+        "--mount: nothing can be mounted at '/proc/x': /proc is the sandbox's own");
+  CHECK(message(mount("/etc", "/sys", MountMode::kReadOnly)) ==
+        "--mount: nothing can be mounted at '/sys': /sys is the sandbox's own");
+  Request r = request({"sh"});
+  r.profile.tmpfs = {{"/proc", "--tmpfs /proc"}};
+  CHECK(refused(r, home.caller()).message ==
+        "--tmpfs /proc: nothing can be mounted at '/proc': /proc is the sandbox's own");
+  r.profile.tmpfs = {{"/system", "--tmpfs /system"}};
+  CHECK(has_tmpfs(resolved(r, home.caller()), "/system"));
+}
