@@ -130,6 +130,7 @@ Expected<bool> MountPlan::add(const std::string& source, const std::string& targ
     const bool known =
         std::ranges::any_of(links_, [&](const SymlinkSpec& link) { return link.path == source; });
     if (!known) links_.push_back({source, text});
+    for (auto& tmpfs : tmpfs_) tmpfs.spec.path = follow_root_links(tmpfs.spec.path);
     if (host_path(real)) return true;
     return add_real(real, real, mode, cache, claim);
   }
@@ -182,33 +183,36 @@ Expected<bool> MountPlan::add_real(const std::string& real, const std::string& t
     if (std::ranges::find(hiding, glob.glob, &HideGlob::glob) == hiding.end())
       mount.hide.push_back(glob.glob);
   }
-  std::erase_if(mounts_, [&](const MountSpec& earlier) { return earlier.target == mount.target; });
-  mounts_.push_back(std::move(mount));
+  std::erase_if(mounts_, [&](const auto& earlier) { return earlier.spec.target == mount.target; });
+  mounts_.push_back({std::move(mount), claim.order});
   return true;
 }
 
-Expected<bool> MountPlan::add_tmpfs(TmpfsSpec tmpfs, const std::string& origin) {
+Expected<bool> MountPlan::add_tmpfs(TmpfsSpec tmpfs, profile::Order order,
+                                    const std::string& origin) {
   tmpfs.path = follow_root_links(tmpfs.path);
   if (std::optional<Error> error = covered(tmpfs.path, origin)) return *error;
-  tmpfs_.push_back(std::move(tmpfs));
+  tmpfs_.push_back({std::move(tmpfs), order});
   return true;
 }
 
 std::optional<std::string> MountPlan::host_path(const std::string& path) const {
   const std::string guest = follow_root_links(path);
-  const MountSpec* best = nullptr;
-  for (const MountSpec& mount : mounts_) {
-    if (is_within(guest, mount.target) &&
-        (best == nullptr || mount.target.size() >= best->target.size())) {
+  const Planned<MountSpec>* best = nullptr;
+  for (const auto& mount : mounts_) {
+    if (is_within(guest, mount.spec.target) &&
+        (best == nullptr || mount.spec.target.size() >= best->spec.target.size())) {
       best = &mount;
     }
   }
   if (best == nullptr) return std::nullopt;
-  for (const TmpfsSpec& tmpfs : tmpfs_) {
-    if (is_within(guest, tmpfs.path) && tmpfs.path.size() > best->target.size())
+  const std::string& target = best->spec.target;
+  for (const auto& tmpfs : tmpfs_) {
+    const bool is_deeper = tmpfs.spec.path.size() > target.size();
+    if (replaces(tmpfs, *best) || (is_deeper && is_within(guest, tmpfs.spec.path)))
       return std::nullopt;
   }
-  return best->source + guest.substr(best->target.size());
+  return best->spec.source + guest.substr(target.size());
 }
 
 // Other names of what is empty inside, for programs older than /run (FHS 3.0, 3.15): as the host
@@ -218,31 +222,36 @@ void MountPlan::add_usual_links() {
     const std::string text = read_link(path);
     if (text.empty() || host_path(path)) continue;
     const std::string target = profile::absolute_path(text, "/var");
-    const auto leads_into = [&](const TmpfsSpec& tmpfs) { return is_within(target, tmpfs.path); };
+    const auto leads_into = [&](const std::string& at) { return is_within(target, at); };
+    const auto path_of = [](const auto& tmpfs) { return tmpfs.spec.path; };
+    const auto target_of = [](const auto& mount) { return mount.spec.target; };
     const auto is_in_the_way = [&](const auto& at) { return is_within(at, path); };
-    if (std::ranges::any_of(tmpfs_, leads_into) &&
-        std::ranges::none_of(tmpfs_, is_in_the_way, &TmpfsSpec::path) &&
-        std::ranges::none_of(mounts_, is_in_the_way, &MountSpec::target)) {
+    if (std::ranges::any_of(tmpfs_, leads_into, path_of) &&
+        std::ranges::none_of(tmpfs_, is_in_the_way, path_of) &&
+        std::ranges::none_of(mounts_, is_in_the_way, target_of)) {
       links_.push_back({path, text});
     }
   }
 }
 
 void MountPlan::finish(RunSpec& spec) {
-  // What is mounted at the place of an empty directory takes its place.
-  std::erase_if(tmpfs_, [&](const TmpfsSpec& tmpfs) {
-    return std::ranges::any_of(mounts_,
-                               [&](const MountSpec& mount) { return mount.target == tmpfs.path; });
+  // At one path there is either a mount or an empty directory.
+  std::erase_if(mounts_, [&](const auto& mount) {
+    return std::ranges::any_of(tmpfs_, [&](const auto& tmpfs) { return replaces(tmpfs, mount); });
+  });
+  std::erase_if(tmpfs_, [&](const auto& tmpfs) {
+    return std::ranges::any_of(
+        mounts_, [&](const auto& mount) { return mount.spec.target == tmpfs.spec.path; });
   });
   add_usual_links();
   // Below another mount it is the Gofer that hides it.
   std::erase_if(hidden_, [&](const HiddenSpec& hidden) { return host_path(hidden.path); });
-  std::ranges::stable_sort(mounts_, {}, [](const MountSpec& m) { return depth(m.target); });
-  std::ranges::stable_sort(tmpfs_, {}, [](const TmpfsSpec& t) { return depth(t.path); });
-  spec.mounts = std::move(mounts_);
+  for (auto& mount : mounts_) spec.mounts.push_back(std::move(mount.spec));
+  for (auto& tmpfs : tmpfs_) spec.tmpfs.push_back(std::move(tmpfs.spec));
+  std::ranges::stable_sort(spec.mounts, {}, [](const MountSpec& m) { return depth(m.target); });
+  std::ranges::stable_sort(spec.tmpfs, {}, [](const TmpfsSpec& t) { return depth(t.path); });
   spec.hidden = std::move(hidden_);
   spec.symlinks = std::move(links_);
-  spec.tmpfs = std::move(tmpfs_);
 }
 
 }  // namespace boxrun::cli

@@ -26,9 +26,12 @@ class MountPlan {
     kByList,       // read of the profile: may be absent
     kByInference,  // the current directory, the toolchain: must exist, hidden is an error
   };
+  // Of what is inferred from the command line: above all profiles, below all options.
+  static constexpr profile::Order kInferred = {profile::Order::kByCommandLine,
+                                               profile::Order::Rank::kList};
   struct Claim {
     Asked asked;
-    profile::Order order;  // a `hide` above it takes it away; unless by inference
+    profile::Order order;  // a `hide` (unless by inference) or tmpfs above it takes it away
     std::string origin;
   };
 
@@ -38,7 +41,8 @@ class MountPlan {
   // directory of the root that is a symbolic link on the host becomes one in the guest.
   profile::Expected<bool> add(const std::string& source, const std::string& target, MountMode mode,
                               MountCache cache, const Claim& claim);
-  profile::Expected<bool> add_tmpfs(TmpfsSpec tmpfs, const std::string& origin);
+  profile::Expected<bool> add_tmpfs(TmpfsSpec tmpfs, profile::Order order,
+                                    const std::string& origin);
 
   // The host path that the guest path `path` shows, following the root's links only; nothing where
   // no mount covers it.
@@ -48,7 +52,17 @@ class MountPlan {
   void finish(RunSpec& spec);
 
  private:
+  template <class Spec>
+  struct Planned {
+    Spec spec;
+    profile::Order order;
+  };
+
   void add_usual_links();
+  // Whether the guest sees the empty directory where both are at one path.
+  static bool replaces(const Planned<TmpfsSpec>& tmpfs, const Planned<MountSpec>& mount) {
+    return tmpfs.spec.path == mount.spec.target && tmpfs.order > mount.order;
+  }
   std::string follow_root_links(const std::string& path) const;
   profile::Expected<bool> add_real(const std::string& real, const std::string& target,
                                    MountMode mode, MountCache cache, const Claim& claim);
@@ -56,10 +70,10 @@ class MountPlan {
   std::vector<HideGlob> what_hides(const std::string& real) const;
 
   std::vector<HideGlob> hide_;
-  std::vector<MountSpec> mounts_;
+  std::vector<Planned<MountSpec>> mounts_;
   std::vector<HiddenSpec> hidden_;
   std::vector<SymlinkSpec> links_;
-  std::vector<TmpfsSpec> tmpfs_;
+  std::vector<Planned<TmpfsSpec>> tmpfs_;
 };
 
 // The globs of `hide` as absolute paths: `~` is the user's home, "**/.env" may be anywhere, any

@@ -80,11 +80,12 @@ Expected<bool> add_home(const Resolving& r, MountPlan& plan) {
   const profile::HomeMode mode = r.profile().home;
   if (r.home().empty() || r.home() == "/") return true;
   if (mode == profile::HomeMode::kEmpty) {
-    return plan.add_tmpfs({r.home(), 0700, true}, "[filesystem] home");
+    return plan.add_tmpfs({r.home(), 0700, true}, {}, "[filesystem] home");
   }
   return plan.add(r.home(), r.home(),
                   mode == profile::HomeMode::kOverlay ? MountMode::kOverlay : MountMode::kReadOnly,
-                  MountCache::kShared, {Asked::kByInference, {}, "[filesystem] home"});
+                  MountCache::kShared,
+                  {Asked::kByInference, MountPlan::kInferred, "[filesystem] home"});
 }
 
 Expected<bool> add_cwd(const Resolving& r, MountPlan& plan) {
@@ -95,7 +96,7 @@ Expected<bool> add_cwd(const Resolving& r, MountPlan& plan) {
   if (r.profile().cwd == profile::CwdMode::kReadOnly) mode = MountMode::kReadOnly;
   if (r.profile().cwd == profile::CwdMode::kReadWrite) mode = MountMode::kReadWrite;
   return plan.add(r.spec.cwd, r.spec.cwd, mode, MountCache::kShared,
-                  {Asked::kByInference, {}, "the current directory"});
+                  {Asked::kByInference, MountPlan::kInferred, "the current directory"});
 }
 
 Expected<bool> add_named(const Resolving& r, MountPlan& plan) {
@@ -116,8 +117,9 @@ Expected<bool> add_files(const Resolving& r, MountPlan& plan) {
   for (const Located& path : r.profile().tmpfs) {
     const std::string absolute = r.absolute(path.value);
     const bool shared = absolute == "/tmp" || absolute == "/var/tmp";
-    const Expected<bool> added = plan.add_tmpfs(
-        {absolute, static_cast<mode_t>(shared ? 01777 : 0755), !shared}, path.origin);
+    const Expected<bool> added =
+        plan.add_tmpfs({absolute, static_cast<mode_t>(shared ? 01777 : 0755), !shared},
+                       {path.layer, Order::Rank::kTmpfs}, path.origin);
     if (!added.ok()) return added;
   }
   Expected<bool> added = add_list(r, r.profile().read, MountMode::kReadOnly, Asked::kByList, plan);

@@ -149,7 +149,7 @@ class Toolchain {
   }
   Expected<bool> mount(const std::string& path) {
     return plan_.add(path, path, MountMode::kReadOnly, MountCache::kExclusive,
-                     {MountPlan::Asked::kByInference, {}, "toolchain"});
+                     {MountPlan::Asked::kByInference, MountPlan::kInferred, "toolchain"});
   }
   Expected<bool> mount_if_there(const std::string& path) {
     if (plan_.host_path(path) || ::access(path.c_str(), F_OK) != 0) return true;

@@ -30,10 +30,10 @@ enum class HomeMode : uint8_t { kEmpty, kReadOnly, kOverlay };
 
 // Which of two entries about one file counts: that of the layer read later (each profile file is
 // one, over those it extends; the command line is the last), and within a layer, where the order of
-// keys means nothing, the higher rank: what one profile both lists and hides is hidden, and what it
-// mounts by name is shown.
+// keys means nothing, the higher rank: what one profile both lists and hides is hidden, what it
+// asks to be empty (tmpfs) is empty, and what it mounts by name is shown.
 struct Order {
-  enum class Rank : uint8_t { kList, kHide, kMount };
+  enum class Rank : uint8_t { kList, kHide, kTmpfs, kMount };
   static constexpr uint32_t kByCommandLine = UINT32_MAX;
 
   uint32_t layer = 0;

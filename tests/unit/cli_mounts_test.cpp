@@ -95,6 +95,55 @@ TEST_CASE("the later of a list and a pattern counts, and a mount by name over bo
   CHECK(mount_at(resolved(named, home.caller()), data) != nullptr);
 }
 
+TEST_CASE("a tmpfs takes the place of a mount below it in order") {
+  const Home home;
+  const std::string data = home.directory("data");
+  const auto is_empty = [&](const Request& r, const std::string& path) {
+    const RunSpec spec = resolved(r, home.caller());
+    CHECK(has_tmpfs(spec, path) == (mount_at(spec, path) == nullptr));
+    return has_tmpfs(spec, path);
+  };
+  Request r = request({"sh"});
+  r.profile.read.push_back({data, "p.toml:1", 2});
+  for (const auto& [layer, empty] :
+       {std::pair{1u, false}, std::pair{2u, true}, std::pair{3u, true}}) {
+    r.profile.tmpfs = {{data, "p.toml:2", layer}};
+    CHECK(is_empty(r, data) == empty);
+  }
+  r.profile.mounts = {{data, "", MountMode::kReadOnly, std::nullopt, "p.toml:3", 3}};
+  CHECK_FALSE(is_empty(r, data));
+  r.profile.tmpfs = {{data, "--tmpfs", Order::kByCommandLine}};
+  CHECK(is_empty(r, data));
+  r.profile.mounts[0].layer = Order::kByCommandLine;
+  CHECK_FALSE(is_empty(r, data));
+  // Where boxrun is run counts more than what a profile says, and less than an option.
+  const std::string work = home.path() + "/work";
+  r.profile.tmpfs = {{work, "p.toml:2", 3}};
+  CHECK_FALSE(is_empty(r, work));
+  r.profile.tmpfs = {{work, "--tmpfs", Order::kByCommandLine}};
+  CHECK(is_empty(r, work));
+  r.profile.home = profile::HomeMode::kReadOnly;
+  r.profile.tmpfs = {{"~", "p.toml:2", 3}};
+  CHECK_FALSE(is_empty(r, home.path()));
+}
+
+TEST_CASE("in the place of a mount nothing is found any more") {
+  const Home home;
+  home.write("work/tool", "#!/bin/sh\n");
+  Request r = request({"./tool"});
+  r.profile.toolchain = profile::Toolchain::kNone;
+  CHECK(resolved(r, home.caller()).program == "./tool");
+  r.profile.tmpfs = {{".", "--tmpfs", Order::kByCommandLine}};
+  CHECK(refused(r, home.caller()).status == 127);
+}
+
+TEST_CASE("a tmpfs at a link of the root is where that leads") {
+  const Home home;
+  Request r = request({"sh"});
+  r.profile.tmpfs = {{"/bin", "--tmpfs /bin", Order::kByCommandLine}};
+  CHECK(has_tmpfs(resolved(r, home.caller()), real_path("/bin")));
+}
+
 TEST_CASE("below another mount the Gofer hides it") {
   const Home home;
   const std::string inner = home.directory("data/inner");

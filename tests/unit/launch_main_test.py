@@ -261,6 +261,16 @@ class Ends(unittest.TestCase):
         os.close(write_end)
 
 
+class Mounts(unittest.TestCase):
+    def output(self, *words):
+        done = subprocess.run([BOXRUN, "-q", *words], cwd="/", capture_output=True, text=True, timeout=BOUND)
+        return done.returncode, done.stdout, done.stderr
+
+    def test_a_tmpfs_in_the_place_of_a_mount(self):
+        self.assertEqual(self.output("--tmpfs", "/opt", "sh", "-c", "touch /opt/x && ls /opt"), (0, "x\n", ""))
+        self.assertEqual(self.output("--tmpfs", "/etc", "ls", "/etc"), (0, "", ""))
+
+
 class OverlayData(unittest.TestCase):
     """--overlay-data disk: changes do not count against --memory, and are as good as in memory."""
 
