@@ -83,6 +83,21 @@ bool glob_matches(std::string_view glob, std::string_view name) {
   return g == glob.size();
 }
 
+bool has_unfinished_class(std::string_view glob) {
+  for (const std::string& name : split(glob)) {
+    for (size_t i = 0; i < name.size(); i++) {
+      if (name[i] == '\\') {
+        i++;
+      } else if (name[i] == '[') {
+        const size_t end = match_class(name, i, ' ').end;
+        if (end == kNone) return true;
+        i = end - 1;
+      }
+    }
+  }
+  return false;
+}
+
 Result<HidePatterns> HidePatterns::create(std::span<const std::string> globs) {
   HidePatterns patterns;
   for (const std::string& glob : globs) {
@@ -146,6 +161,22 @@ Ref<HideState> HidePatterns::root_state(std::string_view host_path) const {
     if (positions != 0) live.push_back({static_cast<uint16_t>(i), positions});
   }
   return make_state(std::move(live));
+}
+
+std::vector<std::string> HidePatterns::rests_below(std::string_view path) const {
+  std::vector<std::string> rests;
+  const Ref<HideState> state = root_state(path);
+  for (const HideState::Live& live : state->live_) {
+    const std::vector<std::string>& components = patterns_[live.pattern].components;
+    if ((live.positions >> components.size() & 1) != 0) continue;
+    for (size_t p = components[0] == "**" ? 2 : 1; p < components.size(); p++) {
+      if ((live.positions >> p & 1) == 0) continue;
+      std::string rest = components[p];
+      for (size_t i = p + 1; i < components.size(); i++) rest += "/" + components[i];
+      rests.push_back(std::move(rest));
+    }
+  }
+  return rests;
 }
 
 Ref<HideState> HidePatterns::step(const Ref<HideState>& directory, std::string_view name) const {

@@ -16,6 +16,9 @@ namespace boxrun::gofer {
 // nothing special: hiding must err on the side of hiding.
 bool glob_matches(std::string_view glob, std::string_view name);
 
+// A `[` of the glob that no `]` ends, which means itself: hardly what anybody wants to hide.
+bool has_unfinished_class(std::string_view glob);
+
 // How far each pattern has matched the path of one directory or file. Immutable and shared: most
 // directories of a mount have the same state.
 class HideState final : public RefCounted {
@@ -51,6 +54,10 @@ class HidePatterns {
   Ref<HideState> root_state(std::string_view host_path) const;
   // The state of `name` in a directory whose state is `directory`.
   Ref<HideState> step(const Ref<HideState>& directory, std::string_view name) const;
+  // What is left of the patterns for the paths below `path` (absolute, normal), as relative ones.
+  // Those that hide `path` itself, and those that start with `**` and so match anywhere, are not
+  // among them.
+  std::vector<std::string> rests_below(std::string_view path) const;
 
  private:
   struct Pattern {

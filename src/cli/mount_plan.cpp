@@ -70,6 +70,18 @@ std::string read_link(const std::string& path) {
 
 bool is_in_root(const std::string& path) { return path.rfind('/') == 0 && path.size() > 1; }
 
+constexpr const char* kSpecial = "*?[\\";
+
+// The pattern that matches the path and nothing else.
+std::string escape(std::string_view path) {
+  std::string out;
+  for (const char c : path) {
+    if (std::strchr(kSpecial, c) != nullptr) out += '\\';
+    out += c;
+  }
+  return out;
+}
+
 size_t depth(const std::string& path) {
   return static_cast<size_t>(std::count(path.begin(), path.end(), '/'));
 }
@@ -83,22 +95,15 @@ bool is_hidden(const std::vector<std::string>& globs, const std::string& path) {
 
 std::string absolute_hide_glob(std::string_view glob, std::string_view home, std::string_view cwd) {
   if (glob.starts_with("**/")) return "/" + std::string(glob);
-  return profile::absolute_path(profile::expand_home(glob, home), cwd);
+  return profile::absolute_path(profile::expand_home(glob, escape(home)), escape(cwd));
 }
 
 std::string real_hide_glob(const std::string& glob) {
-  constexpr const char* kSpecial = "*?[\\";
   size_t end = glob.find_first_of(kSpecial);
   end = end == std::string::npos ? glob.size() : glob.rfind('/', end);
   for (; end != 0; end = glob.rfind('/', end - 1)) {
     const std::string real = real_path(glob.substr(0, end));
-    if (real.empty()) continue;
-    std::string out;
-    for (const char c : real) {
-      if (std::strchr(kSpecial, c) != nullptr) out += '\\';
-      out += c;
-    }
-    return out + glob.substr(end);
+    if (!real.empty()) return escape(real) + glob.substr(end);
   }
   return glob;
 }
@@ -137,10 +142,11 @@ Expected<bool> MountPlan::add(const std::string& source, const std::string& targ
   return add_real(real, target, mode, cache, claim);
 }
 
-std::vector<HideGlob> MountPlan::what_hides(const std::string& real) const {
+std::vector<HideGlob> MountPlan::what_hides(const std::string& real,
+                                            const std::string& target) const {
   std::vector<HideGlob> found;
   for (const HideGlob& glob : hide_) {
-    if (is_hidden({glob.glob}, real)) found.push_back(glob);
+    if (is_hidden({glob.glob}, real) || is_hidden({glob.glob}, target)) found.push_back(glob);
   }
   std::ranges::stable_sort(found, {}, &HideGlob::order);
   return found;
@@ -169,7 +175,7 @@ Expected<bool> MountPlan::add_real(const std::string& real, const std::string& t
   }
   MountSpec mount{real, follow_root_links(target), mode, cache, S_ISDIR(status.st_mode), origin,
                   {}};
-  const std::vector<HideGlob> hiding = what_hides(real);
+  const std::vector<HideGlob> hiding = what_hides(real, mount.target);
   if (!hiding.empty() && claim.asked == Asked::kByInference) {
     return Error{
         fmt::format("{}: '{}' is hidden by '{}'; name it with --ro or --overlay to show it", origin,
@@ -182,6 +188,14 @@ Expected<bool> MountPlan::add_real(const std::string& real, const std::string& t
   for (const HideGlob& glob : hide_) {
     if (std::ranges::find(hiding, glob.glob, &HideGlob::glob) == hiding.end())
       mount.hide.push_back(glob.glob);
+  }
+  // The Gofer knows the host's paths; patterns may be of the guest's as well.
+  if (mount.target != real) {
+    const Result<gofer::HidePatterns> patterns = gofer::HidePatterns::create(mount.hide);
+    if (patterns.ok()) {
+      for (std::string& rest : patterns->rests_below(mount.target))
+        mount.hide.push_back(std::move(rest));
+    }
   }
   std::erase_if(mounts_, [&](const auto& earlier) { return earlier.spec.target == mount.target; });
   mounts_.push_back({std::move(mount), claim.order});
@@ -213,6 +227,15 @@ std::optional<std::string> MountPlan::host_path(const std::string& path) const {
       return std::nullopt;
   }
   return best->spec.source + guest.substr(target.size());
+}
+
+bool MountPlan::touches(const std::string& path) const {
+  const auto is_near = [&](const std::string& at) {
+    return is_within(path, at) || is_within(at, path);
+  };
+  return std::ranges::any_of(mounts_, [&](const auto& mount) {
+    return is_near(mount.spec.source) || is_near(mount.spec.target);
+  });
 }
 
 // Other names of what is empty inside, for programs older than /run (FHS 3.0, 3.15): as the host

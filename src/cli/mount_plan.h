@@ -47,6 +47,9 @@ class MountPlan {
   // The host path that the guest path `path` shows, following the root's links only; nothing where
   // no mount covers it.
   std::optional<std::string> host_path(const std::string& path) const;
+  // Whether a file of the host at or below the path, or around it, is mounted: by the host's path
+  // or the guest's.
+  bool touches(const std::string& path) const;
 
   // Moves everything into `spec`, in the order in which RunSpec wants it.
   void finish(RunSpec& spec);
@@ -66,8 +69,8 @@ class MountPlan {
   std::string follow_root_links(const std::string& path) const;
   profile::Expected<bool> add_real(const std::string& real, const std::string& target,
                                    MountMode mode, MountCache cache, const Claim& claim);
-  // Those of the globs that match the path, the one of the highest order last.
-  std::vector<HideGlob> what_hides(const std::string& real) const;
+  // Those of the globs that match one of a mount's paths, the one of the highest order last.
+  std::vector<HideGlob> what_hides(const std::string& real, const std::string& target) const;
 
   std::vector<HideGlob> hide_;
   std::vector<Planned<MountSpec>> mounts_;

@@ -46,6 +46,10 @@ Expected<std::vector<HideGlob>> hide_globs(const Resolving& r) {
   std::vector<HideGlob> globs;
   for (const Located& entry : r.profile().hide) {
     const std::string written = absolute_hide_glob(entry.value, r.home(), r.base);
+    if (gofer::has_unfinished_class(written)) {
+      return Error{fmt::format("{}: '{}' has a '[' without its ']'; '\\[' is the character itself",
+                               entry.origin, entry.value)};
+    }
     for (const std::string& glob : {written, real_hide_glob(written)}) {
       if (!gofer::HidePatterns::create(std::span(&glob, 1))) {
         return Error{
@@ -60,6 +64,22 @@ Expected<std::vector<HideGlob>> hide_globs(const Resolving& r) {
   const auto same = [](const HideGlob& a, const HideGlob& b) { return a.glob == b.glob; };
   globs.erase(std::unique(globs.begin(), globs.end(), same), globs.end());
   return globs;
+}
+
+// Files that boxrun makes itself are none of the host's, which alone can be hidden. A pattern with
+// glob characters may mean something else as well.
+Expected<bool> check_hidden(const Resolving& r, const MountPlan& plan) {
+  for (const Located& entry : r.profile().hide) {
+    const std::string path = absolute_hide_glob(entry.value, r.home(), r.base);
+    for (const char* const own : {"/proc", "/sys", "/dev"}) {
+      if (!profile::is_within(path, own) || profile::has_glob(path) || plan.touches(path)) continue;
+      return Error{
+          fmt::format("{}: '{}' cannot be hidden: {} is the sandbox's own, without files "
+                      "of the host",
+                      entry.origin, entry.value, own)};
+    }
+  }
+  return true;
 }
 
 Expected<bool> add_list(const Resolving& r, const std::vector<Located>& paths, MountMode mode,
@@ -205,6 +225,8 @@ Expected<bool> resolve_into(Resolving& r, int& status) {
     done = mount_toolchain(program->location, path, r.home(), plan);
     if (!done.ok()) return done;
   }
+  done = check_hidden(r, plan);
+  if (!done.ok()) return done;
   r.spec.env = std::move(environment.variables);
   r.spec.env_withheld = environment.withheld;
   plan.finish(r.spec);

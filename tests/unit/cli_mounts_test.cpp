@@ -174,7 +174,69 @@ TEST_CASE("a pattern through a symbolic link hides what it leads to") {
   CHECK_FALSE(is_hidden(mount_at(spec, "/m")->hide, data + "/a"));
 }
 
+TEST_CASE("a pattern of the guest's path hides in a mount from elsewhere") {
+  const Home home;
+  const std::string data = home.directory("data");
+  const auto hide_of = [&](std::vector<std::string> globs, const std::string& target) {
+    Request r = request({"sh"});
+    r.profile.hide.clear();
+    for (std::string& glob : globs) r.profile.hide.push_back({std::move(glob), "p.toml:2", 0});
+    r.profile.mounts = {mount(data, target, MountMode::kReadOnly)};
+    const RunSpec spec = resolved(r, home.caller());
+    std::vector<std::string> relative = mount_at(spec, target)->hide;
+    std::erase_if(relative, [](const std::string& glob) { return glob.starts_with('/'); });
+    return relative;
+  };
+  using Globs = std::vector<std::string>;
+  CHECK(hide_of({"/m/x"}, "/m") == Globs{"x"});
+  CHECK(hide_of({"/m/n/x/*.key"}, "/m/n") == Globs{"x/*.key"});
+  CHECK(hide_of({"/*/x"}, "/m") == Globs{"x"});
+  CHECK(hide_of({"/m/**/x"}, "/m") == Globs{"**/x", "x"});
+  CHECK(hide_of({"/**/m/x", "/**/x"}, "/m") == Globs{"x"});
+  CHECK(hide_of({"/n/x", "/m/n/x", "/m"}, "/m/o").empty());
+  CHECK(hide_of({data + "/x"}, data).empty());
+}
+
+TEST_CASE("a pattern of the guest's path of a mount from elsewhere hides it in order") {
+  const Home home;
+  Request r = request({"sh"});
+  r.profile.mounts = {{home.directory("data"), "/m", MountMode::kReadOnly, std::nullopt, "p:1", 1}};
+  r.profile.hide.push_back({"/m", "p:2", 1});
+  CHECK(mount_at(resolved(r, home.caller()), "/m") != nullptr);
+  r.profile.hide.back().layer = 2;
+  CHECK(mount_at(resolved(r, home.caller()), "/m") == nullptr);
+}
+
+TEST_CASE("patterns that can hide nothing") {
+  const Home home;
+  const auto message = [&](const std::string& glob) {
+    Request r = request({"sh"});
+    r.profile.hide.push_back({glob, "--hide", Order::kByCommandLine});
+    return refused(r, home.caller()).message;
+  };
+  for (const std::string own : {"/proc", "/sys", "/dev"}) {
+    for (const std::string& path : {own, own + "/x/y"}) {
+      CHECK(message(path) == "--hide: '" + path + "' cannot be hidden: " + own +
+                                 " is the sandbox's own, without files of the host");
+    }
+  }
+  CHECK(message("/dev/*") == "");
+  CHECK(message("/device") == "");
+  for (const std::string glob : {"[", "a[b", "[a/b]", "[]", "\\[[!]"}) {
+    CHECK(message(glob) ==
+          "--hide: '" + glob + "' has a '[' without its ']'; '\\[' is the character itself");
+  }
+  for (const std::string glob : {"[a]", "[]]", "\\[", "]", "[[]"}) CHECK(message(glob) == "");
+  Request mounted = request({"sh"});
+  mounted.profile.mounts = {mount(home.directory("data"), "/dev/data", MountMode::kReadOnly)};
+  mounted.profile.hide.push_back({"/dev/data/x", "--hide", Order::kByCommandLine});
+  CHECK(std::ranges::count(mount_at(resolved(mounted, home.caller()), "/dev/data")->hide, "x") ==
+        1);
+}
+
 TEST_CASE("hide globs") {
+  CHECK(absolute_hide_glob("x*", "/h", "/w[1]") == "/w\\[1]/x*");
+  CHECK(absolute_hide_glob("~/x", "/h*", "/w") == "/h\\*/x");
   CHECK(absolute_hide_glob("**/.env", "/h", "/w") == "/**/.env");
   CHECK(absolute_hide_glob("~/.ssh", "/h", "/w") == "/h/.ssh");
   CHECK(absolute_hide_glob("secret*", "/h", "/w") == "/w/secret*");

@@ -270,6 +270,13 @@ class Mounts(unittest.TestCase):
         self.assertEqual(self.output("--tmpfs", "/opt", "sh", "-c", "touch /opt/x && ls /opt"), (0, "x\n", ""))
         self.assertEqual(self.output("--tmpfs", "/etc", "ls", "/etc"), (0, "", ""))
 
+    def test_a_pattern_of_either_path_of_a_mount(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for name in ("x", "y"):
+                pathlib.Path(folder, name).touch()
+            for hide in ("/m/x", f"{folder}/x"):
+                self.assertEqual(self.output("--ro", f"{folder}:/m", "--hide", hide, "ls", "/m"), (0, "y\n", ""))
+
 
 class OverlayData(unittest.TestCase):
     """--overlay-data disk: changes do not count against --memory, and are as good as in memory."""
