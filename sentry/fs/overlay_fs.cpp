@@ -91,12 +91,18 @@ std::vector<OverlayFs::Difference> OverlayFs::differences(size_t max) {
     Lock lock(mutex_);
     if (!root_->is_directory() && root_->is_modified_locked()) found.push_back({Op::kModified, ""});
   }
-  while (!pending.empty() && found.size() < max) {
+  // A guest nests directories as deep as it likes: their paths together are quadratic in that.
+  constexpr size_t kMaxPathBytes = 4 << 20;
+  size_t bytes = 0;
+  const auto is_enough = [&] { return found.size() >= max || bytes >= kMaxPathBytes; };
+  while (!pending.empty() && !is_enough()) {
     const auto [directory, path] = std::move(pending.back());
     pending.pop_back();
     Lock lock(mutex_);
     for (const auto& [name, entry] : directory->entries_) {
+      if (is_enough()) break;
       const std::string full = path.empty() ? name : fmt::format("{}/{}", path, name);
+      bytes += full.size();
       if (!entry.inode) {
         found.push_back({Op::kDeleted, full});
         continue;

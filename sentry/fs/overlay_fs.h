@@ -39,7 +39,8 @@ class OverlayFs final : public vfs::FileSystem {
     enum class Op : uint8_t { kAdded, kModified, kDeleted } op;
     std::string path;  // relative to the root, without a leading slash; "" is the root
   };
-  // What the guest changed, sorted by path, at most `max` of it.
+  // What the guest changed, sorted by path: at most `max` of it, and of paths that are short enough
+  // to be told together.
   std::vector<Difference> differences(size_t max) EXCLUDES(mutex_);
 
  private:

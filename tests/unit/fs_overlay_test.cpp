@@ -170,6 +170,20 @@ TEST_CASE(
   CHECK(t.view.stat("/c2").take().mtime == t.lower.clock.now - kSecond);
 }
 
+TEST_CASE("overlay: changes of a deep tree are told as far as their paths are") {
+  OverlayTree t;
+  Ref<vfs::Inode> at = t.overlay->root();
+  const std::string name(255, 'd');
+  for (int i = 0; i < 3000; ++i) {
+    at = at->create(name, {.type = vfs::FileType::kDirectory, .mode = 0755}).take();
+  }
+  const auto changes = t.overlay->differences(10'000);
+  CHECK(changes.size() > 100);
+  size_t bytes = 0;
+  for (const auto& change : changes) bytes += change.path.size();
+  CHECK(bytes < (8 << 20));
+}
+
 TEST_CASE("overlay: names that it keeps are of the memory limit") {
   OverlayTree t;
   REQUIRE(t.view.write_file("/f", "x") == Errno::kOk);
