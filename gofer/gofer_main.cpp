@@ -44,7 +44,7 @@ MaybeFailure Gofer::check(const MountSource& mount) {
                   "and cannot be mounted; the sandbox has its own");
   }
   if (!source.ok()) return failed(what, source.error());
-  if (!HidePatterns::create(mount.hide).ok()) {
+  if (!HidePatterns::create(mount.hide, mount.shown).ok()) {
     return failed("read the hide patterns of " + mount.host_path, Errno::kInval,
                   "a pattern is empty or has more than 62 components");
   }

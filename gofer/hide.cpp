@@ -1,5 +1,7 @@
 #include "gofer/hide.h"
 
+#include <algorithm>
+
 namespace boxrun::gofer {
 namespace {
 
@@ -98,21 +100,27 @@ bool has_unfinished_class(std::string_view glob) {
   return false;
 }
 
-Result<HidePatterns> HidePatterns::create(std::span<const std::string> globs) {
+Result<void> HidePatterns::add(const std::string& path, bool shows) {
+  Pattern pattern{path.starts_with('/'), shows, split(path)};
+  if (pattern.components.empty()) return Errno::kInval;
+  // `dir/**` hides what is in dir, not dir.
+  if (!shows && pattern.components.back() == "**") pattern.components.emplace_back("*");
+  if (pattern.components.size() > kMaxComponents) return Errno::kInval;
+  patterns_.push_back(std::move(pattern));
+  return {};
+}
+
+Result<HidePatterns> HidePatterns::create(std::span<const std::string> globs,
+                                          std::span<const std::string> shown) {
   HidePatterns patterns;
-  for (const std::string& glob : globs) {
-    Pattern pattern{!glob.empty() && glob[0] == '/', split(glob)};
-    if (pattern.components.empty()) return Errno::kInval;
-    // `dir/**` hides what is in dir, not dir.
-    if (pattern.components.back() == "**") pattern.components.emplace_back("*");
-    if (pattern.components.size() > kMaxComponents) return Errno::kInval;
-    patterns.patterns_.push_back(std::move(pattern));
-  }
+  for (const std::string& glob : globs) TRY(patterns.add(glob, false));
+  for (const std::string& path : shown) TRY(patterns.add(path, true));
   if (patterns.patterns_.size() > UINT16_MAX) return Errno::kInval;
   return patterns;
 }
 
 uint64_t HidePatterns::closed(const Pattern& pattern, uint64_t positions) const {
+  if (pattern.shows) return positions;
   for (size_t p = 0; p < pattern.components.size(); p++) {
     if ((positions >> p & 1) != 0 && pattern.components[p] == "**") {
       positions |= uint64_t{2} << p;
@@ -126,7 +134,9 @@ uint64_t HidePatterns::advance(const Pattern& pattern, uint64_t positions,
   uint64_t next = 0;
   for (size_t p = 0; p < pattern.components.size(); p++) {
     if ((positions >> p & 1) == 0) continue;
-    if (pattern.components[p] == "**") {
+    if (pattern.shows) {
+      if (pattern.components[p] == name) next |= uint64_t{2} << p;
+    } else if (pattern.components[p] == "**") {
       next |= uint64_t{1} << p;
     } else if (glob_matches(pattern.components[p], name)) {
       next |= uint64_t{2} << p;
@@ -135,12 +145,16 @@ uint64_t HidePatterns::advance(const Pattern& pattern, uint64_t positions,
   return closed(pattern, next);
 }
 
+bool HidePatterns::matched(const std::vector<HideState::Live>& live, bool shows) const {
+  return std::ranges::any_of(live, [&](const HideState::Live& one) {
+    const Pattern& pattern = patterns_[one.pattern];
+    return pattern.shows == shows && (one.positions >> pattern.components.size() & 1) != 0;
+  });
+}
+
 Ref<HideState> HidePatterns::make_state(std::vector<HideState::Live> live) const {
   auto state = make_ref<HideState>();
-  for (const HideState::Live& one : live) {
-    const size_t end = patterns_[one.pattern].components.size();
-    if ((one.positions >> end & 1) != 0) state->hidden_ = true;
-  }
+  state->hidden_ = matched(live, false) && !matched(live, true);
   state->live_ = std::move(live);
   return state;
 }
@@ -154,7 +168,7 @@ Ref<HideState> HidePatterns::root_state(std::string_view host_path) const {
       for (const std::string& name : names) {
         const size_t end = patterns_[i].components.size();
         // A parent of the root is hidden: so is the root.
-        if ((positions >> end & 1) != 0) break;
+        if (!patterns_[i].shows && (positions >> end & 1) != 0) break;
         positions = advance(patterns_[i], positions, name);
       }
     }
@@ -181,6 +195,11 @@ std::vector<std::string> HidePatterns::rests_below(std::string_view path) const 
 
 Ref<HideState> HidePatterns::step(const Ref<HideState>& directory, std::string_view name) const {
   if (directory->hidden_ || directory->live_.empty()) return directory;
+  if (matched(directory->live_, false)) {  // the directory is shown, and nothing in it
+    auto state = make_ref<HideState>();
+    state->hidden_ = true;
+    return state;
+  }
   std::vector<HideState::Live> live;
   for (const HideState::Live& one : directory->live_) {
     const uint64_t next = advance(patterns_[one.pattern], one.positions, name);

@@ -47,8 +47,11 @@ class HideState final : public RefCounted {
 // as the last component at least one. Immutable, so thread-safe.
 class HidePatterns {
  public:
-  // EINVAL for an empty pattern or one of more than 62 components.
-  static Result<HidePatterns> create(std::span<const std::string> globs);
+  // `shown` are absolute paths, not globs, that are there whatever matches them, but not what is
+  // below them: places that something is mounted on. EINVAL for an empty pattern or one of more
+  // than 62 components.
+  static Result<HidePatterns> create(std::span<const std::string> globs,
+                                     std::span<const std::string> shown = {});
 
   // The state of a mount's root, which is `host_path` (absolute, normal) on the host.
   Ref<HideState> root_state(std::string_view host_path) const;
@@ -62,10 +65,14 @@ class HidePatterns {
  private:
   struct Pattern {
     bool absolute;
+    bool shows;
     std::vector<std::string> components;
   };
   uint64_t closed(const Pattern& pattern, uint64_t positions) const;
   uint64_t advance(const Pattern& pattern, uint64_t positions, std::string_view name) const;
+  Result<void> add(const std::string& path, bool shows);
+  // Whether a pattern of that kind has matched.
+  bool matched(const std::vector<HideState::Live>& live, bool shows) const;
   Ref<HideState> make_state(std::vector<HideState::Live> live) const;
 
   std::vector<Pattern> patterns_;

@@ -33,8 +33,10 @@ Result<std::unique_ptr<Tree>> Tree::create(std::vector<MountSource> sources, Pro
   std::unique_ptr<Tree> tree(new Tree(std::move(proc), max_held));
   for (MountSource& source : sources) {
     const HostStat st = TRY(stat_fd(source.root.get()));
-    auto mount = std::make_unique<Mount>(
-        Mount{source.name, source.access, TRY(HidePatterns::create(source.hide)), {st.id.dev}});
+    auto mount = std::make_unique<Mount>(Mount{source.name,
+                                               source.access,
+                                               TRY(HidePatterns::create(source.hide, source.shown)),
+                                               {st.id.dev}});
     Ref<Node> root = adopt_ref(new Node(*tree, *mount, st.id, st.attr.mode & S_IFMT));
     root->root_ = true;
     root->hide_ = mount->patterns.root_state(source.host_path);

@@ -25,6 +25,7 @@ struct MountSource {
   MountAccess access = MountAccess::kReadOnly;
   std::string host_path;  // absolute path of the source, for absolute hide patterns only
   std::vector<std::string> hide;
+  std::vector<std::string> shown;  // absolute paths, see HidePatterns
 };
 
 // How a request was refused: the errno travels in the Result, the rule of ours here.

@@ -257,6 +257,17 @@ void MountPlan::add_usual_links() {
   }
 }
 
+// A mount that was asked for by name shows what a pattern hides; then there must be a place for it.
+void MountPlan::show_mount_points() {
+  for (auto& [outer, outer_order] : mounts_) {
+    for (const auto& [inner, inner_order] : mounts_) {
+      if (inner.target == outer.target || !is_within(inner.target, outer.target)) continue;
+      const std::string place = outer.source + inner.target.substr(outer.target.size());
+      if (is_hidden(outer.hide, place)) outer.shown.push_back(place);
+    }
+  }
+}
+
 void MountPlan::finish(RunSpec& spec) {
   // At one path there is either a mount or an empty directory.
   std::erase_if(mounts_, [&](const auto& mount) {
@@ -267,6 +278,7 @@ void MountPlan::finish(RunSpec& spec) {
         mounts_, [&](const auto& mount) { return mount.spec.target == tmpfs.spec.path; });
   });
   add_usual_links();
+  show_mount_points();
   // Below another mount it is the Gofer that hides it.
   std::erase_if(hidden_, [&](const HiddenSpec& hidden) { return host_path(hidden.path); });
   for (auto& mount : mounts_) spec.mounts.push_back(std::move(mount.spec));

@@ -66,6 +66,7 @@ class MountPlan {
   static bool replaces(const Planned<TmpfsSpec>& tmpfs, const Planned<MountSpec>& mount) {
     return tmpfs.spec.path == mount.spec.target && tmpfs.order > mount.order;
   }
+  void show_mount_points();
   std::string follow_root_links(const std::string& path) const;
   profile::Expected<bool> add_real(const std::string& real, const std::string& target,
                                    MountMode mode, MountCache cache, const Claim& claim);

@@ -59,7 +59,8 @@ MaybeFailure open_mounts(const RunSpec& spec, host::LayerSet& layers, OpenedMoun
          .root = std::move(root->fd),
          .access = writable ? gofer::MountAccess::kReadWrite : gofer::MountAccess::kReadOnly,
          .host_path = mount.source,
-         .hide = mount.hide});
+         .hide = mount.hide,
+         .shown = mount.shown});
   }
   if (all_enforced) layers.add(host::Layer::kReadOnlyMounts);
   return std::nullopt;

@@ -30,6 +30,7 @@ struct MountSpec {
   // Globs over absolute host paths that the Gofer withholds below this mount. `*` and `?` stay
   // within one name, `**` is any number of names; a match hides all that is below it, too.
   std::vector<std::string> hide;
+  std::vector<std::string> shown;  // absolute paths that are there all the same: mount points
 };
 
 // What a list of a profile names and a later `hide` takes away again: it is not mounted.

@@ -54,6 +54,9 @@ TEST_CASE("naming a hidden file shows it, being in a hidden directory does not")
   REQUIRE(credentials != nullptr);
   CHECK_FALSE(credentials->is_directory);
   CHECK_FALSE(is_hidden(credentials->hide, credentials->source));
+  named.profile.mounts.push_back(mount("/etc/shadow", "", MountMode::kReadOnly));
+  CHECK(mount_at(resolved(named, home.caller()), "/etc")->shown ==
+        std::vector<std::string>{"/etc/shadow"});
   Caller inside = home.caller();
   inside.cwd = home.directory(".ssh");
   const Refused in_ssh = refused(request({"sh"}), inside);

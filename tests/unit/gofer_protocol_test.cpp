@@ -233,6 +233,22 @@ TEST_CASE("hide patterns follow names") {
   CHECK(hidden("/srv", {"a", "b", "key"}));
   CHECK_FALSE(HidePatterns::create(std::vector<std::string>{""}).ok());
   CHECK_FALSE(HidePatterns::create(std::vector<std::string>{"/"}).ok());
+  // A place for a mount is there, and nothing in it.
+  const std::vector<std::string> shown{"/home/u/.ssh", "/work/a/.env/*"};
+  const HidePatterns with_place = HidePatterns::create(globs, shown).take();
+  const auto seen = [&](std::string_view root, std::initializer_list<std::string_view> path) {
+    Ref<HideState> at = with_place.root_state(root);
+    for (const std::string_view name : path) at = with_place.step(at, name);
+    return !at->hidden();
+  };
+  CHECK(seen("/home/u", {".ssh"}));
+  CHECK(seen("/", {"home", "u", ".ssh"}));
+  CHECK_FALSE(seen("/home/u", {".ssh", "id"}));
+  CHECK_FALSE(seen("/home/u", {".ssh", "id", "x"}));
+  CHECK_FALSE(seen("/home/u/.ssh/id", {}));
+  CHECK_FALSE(seen("/work", {"a", ".env"}));
+  CHECK_FALSE(seen("/work", {"a", ".env", "x"}));  // paths are no globs
+  CHECK_FALSE(seen("/srv", {"key"}));
   // Relative to the mount's root.
   const std::vector<std::string> relative{"secret/*.key"};
   const HidePatterns in_mount = HidePatterns::create(relative).take();

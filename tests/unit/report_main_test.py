@@ -136,6 +136,16 @@ class Files(Reports):
                 self.assertIn("--tmpfs", options)
         self.assertFalse(os.path.exists("/boxrun-test"))
 
+    def test_what_is_hidden_can_be_shown(self):
+        for path in ("/etc/shadow", "/etc/ssh/ssh_host_rsa_key"):
+            if not os.path.exists(path):
+                continue
+            with self.subTest(path=path):
+                option = self.the_one(Done("cat", path, cwd="/usr"), "file.read")["allow"]
+                self.assertEqual(option, "--ro " + path)
+                done = Done(*option.split(), "sh", "-c", "test -e $0 && ls -l $0", path, cwd="/usr")
+                self.assertEqual((done.status, done.violations), (0, []), done.text)
+
     def test_the_usual_names_of_run(self):
         for path in ("/var/run", "/var/lock"):
             native = subprocess.run(["readlink", path], capture_output=True, text=True).stdout
