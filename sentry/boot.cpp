@@ -160,7 +160,7 @@ MaybeFailure Sandbox::make_files() {
   auto pipefs =
       vfs::AnonymousFileSystem::create("pipefs", devices_.allocate(), PIPEFS_MAGIC, *clock_);
   special_files_ = std::make_unique<fs::DeviceFiles>(
-      fs::PipeSystem{std::move(pipefs), make_ref<fs::SpaceQuota>(fs::kPipeQuota)});
+      fs::PipeSystem{std::move(pipefs), make_ref<fs::SpaceQuota>(fs::kPipeQuota), *memory_});
   TreeResources resources{*memory_, *clock_, devices_, *special_files_, {}};
   if (!spec_.mounts.empty()) {
     std::vector<std::unique_ptr<gofer::Channel>> channels;

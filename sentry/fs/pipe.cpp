@@ -55,24 +55,24 @@ Result<uint64_t> PipeEnd::ioctl(uint32_t command, uint64_t arg, mm::MemoryManage
 
 }  // namespace
 
-PipePair create_pipe(const PipeSystem& system, int flags, Ref<Credentials> credentials) {
+Result<PipePair> create_pipe(const PipeSystem& system, int flags, Ref<Credentials> credentials) {
   const vfs::Path path = vfs::AnonymousFileSystem::make(system.mount, vfs::FileType::kFifo, 0600,
                                                         "pipe:[%]", *credentials);
   const Ref<vfs::Inode> inode = path.dentry->inode();
-  const Ref<Pipe> pipe = make_ref<Pipe>(system.quota, false);
+  const Ref<Pipe> pipe = TRY(Pipe::create(system, false));
   static_cast<void>(inode->attach_if_none(pipe));  // for who opens /proc/PID/fd/N
   const auto end = [&](int mode) -> Ref<vfs::FileDescription> {
     const vfs::OpenRequest request{mode | (flags & (O_NONBLOCK | O_DIRECT)), path, credentials};
     return make_ref<PipeEnd>(request, inode, pipe, pipe->open_end(mode).value_or({}));
   };
-  return {end(O_RDONLY), end(O_WRONLY)};
+  return PipePair{end(O_RDONLY), end(O_WRONLY)};
 }
 
 Result<Ref<vfs::FileDescription>> open_fifo(const PipeSystem& system, vfs::Inode& inode,
                                             const vfs::OpenRequest& request) {
   for (;;) {
     Ref<RefCounted> attached = inode.attachment();
-    if (!attached) attached = inode.attach_if_none(make_ref<Pipe>(system.quota, true));
+    if (!attached) attached = inode.attach_if_none(TRY(Pipe::create(system, true)));
     Ref<Pipe> pipe = static_ref_cast<Pipe>(std::move(attached));
     Result<Pipe::Ticket> ticket = pipe->open_end(request.flags);
     if (ticket.ok()) {

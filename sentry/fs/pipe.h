@@ -15,15 +15,16 @@ inline constexpr uint64_t kPipeQuota = 64 << 20;     // over all pipes: fs.pipe-
 
 // What all pipes of a sandbox share.
 struct PipeSystem {
-  Ref<vfs::Mount> mount;  // an AnonymousFileSystem "pipefs" (PIPEFS_MAGIC)
-  Ref<SpaceQuota> quota;  // of kPipeQuota bytes
+  Ref<vfs::Mount> mount;   // an AnonymousFileSystem "pipefs" (PIPEFS_MAGIC)
+  Ref<SpaceQuota> quota;   // of kPipeQuota bytes
+  mm::MemoryFile& memory;  // whose limit their buffers are of
 };
 
 struct PipePair {
   Ref<vfs::FileDescription> read, write;
 };
-// pipe2(2); `flags` of O_NONBLOCK and O_DIRECT.
-PipePair create_pipe(const PipeSystem& system, int flags, Ref<Credentials> credentials);
+// pipe2(2); `flags` of O_NONBLOCK and O_DIRECT. ENFILE when there is no memory for its buffer.
+Result<PipePair> create_pipe(const PipeSystem& system, int flags, Ref<Credentials> credentials);
 
 // open(2) of a FIFO: ENXIO for a writer that will not wait for a reader. Otherwise finish_open()
 // says when the other end is there.

@@ -12,17 +12,35 @@ namespace {
 
 constexpr size_t kSmallCapacity = 2 * kPipeBuf;  // PIPE_MIN_DEF_BUFFERS: when the quota is used up
 
+// What an empty pipe takes of the Sentry's heap: itself, an inode, two open files.
+constexpr size_t kObjectCost = 2048;
+
 bool reads(int flags) { return (flags & O_ACCMODE) != O_WRONLY; }
 bool writes(int flags) { return (flags & O_ACCMODE) != O_RDONLY; }
 
 }  // namespace
 
-Pipe::Pipe(Ref<SpaceQuota> quota, bool is_fifo)
-    : quota_(std::move(quota)),
+Result<Ref<Pipe>> Pipe::create(const PipeSystem& system, bool is_fifo) {
+  const bool large = system.quota->charge(kPipeCapacity).ok();
+  const size_t capacity = large ? kPipeCapacity : kSmallCapacity;
+  if (!system.memory.charge(kObjectCost + capacity)) {
+    if (large) system.quota->release(kPipeCapacity);
+    return Errno::kNFile;
+  }
+  return adopt_ref(new Pipe(system, is_fifo, large ? capacity : 0, capacity));
+}
+
+Pipe::Pipe(const PipeSystem& system, bool is_fifo, size_t charged, size_t capacity)
+    : quota_(system.quota),
+      memory_(system.memory),
       is_fifo_(is_fifo),
-      charged_(quota_->charge(kPipeCapacity).ok() ? kPipeCapacity : 0),
-      capacity_(charged_ != 0 ? kPipeCapacity : kSmallCapacity) {}
-Pipe::~Pipe() { quota_->release(charged_); }
+      charged_(charged),
+      capacity_(capacity) {}
+
+Pipe::~Pipe() {
+  quota_->release(charged_);
+  memory_.discharge(kObjectCost + capacity_);
+}
 
 Result<Pipe::Ticket> Pipe::open_end(int flags) {
   Ticket ticket;
@@ -272,23 +290,30 @@ size_t Pipe::capacity() {
 Result<size_t> Pipe::resize(uint64_t bytes, const Credentials& who) {
   if (bytes > (uint64_t{1} << 31)) return Errno::kInval;
   const size_t wanted = std::bit_ceil(std::max<size_t>(bytes, kPipeBuf));
-  {
-    Lock lock(mutex_);
-    if (wanted > capacity_ && wanted > kPipeMaxCapacity) {
-      // More than this is more of our memory than we give away, capability or not.
-      return who.has_capability(CAP_SYS_RESOURCE) ? Errno::kNoMem : Errno::kPerm;
-    }
-    if (wanted / kPipeBuf < used_locked()) return Errno::kBusy;
-    if (wanted > charged_) {
-      if (!quota_->charge(wanted - charged_).ok()) return Errno::kPerm;
-    } else {
-      quota_->release(charged_ - wanted);
-    }
-    charged_ = wanted;
-    capacity_ = wanted;
-  }
+  // The memory before the lock, which is a deeper one; what is not needed goes back after it.
+  if (wanted <= kPipeMaxCapacity && !memory_.charge(wanted)) return Errno::kNoMem;
+  Result<size_t> before = exchange_capacity(wanted, who);
+  if (wanted <= kPipeMaxCapacity) memory_.discharge(before.ok() ? *before : wanted);
+  TRY(before);
   queue_.notify(kWritable);
   return wanted;
+}
+
+// Returns what it was.
+Result<size_t> Pipe::exchange_capacity(size_t wanted, const Credentials& who) {
+  Lock lock(mutex_);
+  if (wanted > kPipeMaxCapacity) {
+    // More than this is more of our memory than we give away, capability or not.
+    return who.has_capability(CAP_SYS_RESOURCE) ? Errno::kNoMem : Errno::kPerm;
+  }
+  if (wanted / kPipeBuf < used_locked()) return Errno::kBusy;
+  if (wanted > charged_) {
+    if (!quota_->charge(wanted - charged_).ok()) return Errno::kPerm;
+  } else {
+    quota_->release(charged_ - wanted);
+  }
+  charged_ = wanted;
+  return std::exchange(capacity_, wanted);
 }
 
 }  // namespace boxrun::fs

@@ -20,7 +20,8 @@ namespace boxrun::fs {
 // So the same writes fit, and in the same parts. Thread-safe; one lock for all of it.
 class Pipe final : public RefCounted {
  public:
-  Pipe(Ref<SpaceQuota> quota, bool is_fifo);
+  // ENFILE when there is no memory for it (pipe(2)).
+  static Result<Ref<Pipe>> create(const PipeSystem& system, bool is_fifo);
   ~Pipe() override;
 
   WaitQueue& queue() { return queue_; }
@@ -61,6 +62,8 @@ class Pipe final : public RefCounted {
   Result<size_t> fill(IoBuffers& from, size_t pages) EXCLUDES(mutex_);
 
  private:
+  Pipe(const PipeSystem& system, bool is_fifo, size_t charged, size_t capacity);
+  Result<size_t> exchange_capacity(size_t wanted, const Credentials& who) EXCLUDES(mutex_);
   // One page's worth of bytes.
   struct Segment {
     size_t offset;  // of the first unread byte in the page
@@ -77,6 +80,7 @@ class Pipe final : public RefCounted {
   void drop_locked(size_t size) REQUIRES(mutex_);
 
   const Ref<SpaceQuota> quota_;
+  mm::MemoryFile& memory_;
   const bool is_fifo_;
   WaitQueue queue_;
 

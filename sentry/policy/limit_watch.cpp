@@ -88,6 +88,7 @@ std::optional<Violation> LimitWatch::explain(kernel::Task& task, Errno error) {
     case Errno::kNoSpc:
       return explain_full_file_system();
     case Errno::kNoMem:
+    case Errno::kNFile:  // a pipe without room for its buffer
     case Errno::kFault:  // also what a buffer comes to that there is no memory for
       return explain_no_memory(error);
     case Errno::kAgain:

@@ -24,7 +24,8 @@ itimerspec to_itimerspec(const fs::TimerSetting& s) {
 
 Result<uint64_t> sys_pipe2(Task& task, UserOut<std::array<int, 2>> fds, OpenFlags flags) {
   if ((flags.value & ~(O_CLOEXEC | O_DIRECT | O_NONBLOCK)) != 0) return Errno::kInval;
-  auto pipe = fs::create_pipe(services_of(task).pipes, flags.value & ~O_CLOEXEC, task.cred_ref());
+  auto pipe =
+      TRY(fs::create_pipe(services_of(task).pipes, flags.value & ~O_CLOEXEC, task.cred_ref()));
   return install_pair(task, std::move(pipe.read), std::move(pipe.write), flags.value, fds);
 }
 Result<uint64_t> sys_pipe(Task& task, UserOut<std::array<int, 2>> fds) {

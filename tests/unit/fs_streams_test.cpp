@@ -32,7 +32,7 @@ struct Streams : Tree {
   Ref<vfs::Mount> anonymous =
       vfs::AnonymousFileSystem::create("anon_inodefs", 20, ANON_INODE_FS_MAGIC, clock);
   PipeSystem pipes{vfs::AnonymousFileSystem::create("pipefs", 21, PIPEFS_MAGIC, clock),
-                   make_ref<SpaceQuota>(kPipeQuota)};
+                   make_ref<SpaceQuota>(kPipeQuota), *memory_file};
   DeviceFiles devices{pipes};
   // Hides the caller of Tree, which knows no special files.
   vfs::Caller caller{*fs_context, vfs::testing::root_user(), *mounts, devices, &denials};
@@ -62,7 +62,7 @@ bool wait_for(vfs::FileDescription& file, Events events) {
 
 TEST_CASE("pipe: bytes, ends, atomic writes") {
   Streams s;
-  auto [read_end, write_end] = create_pipe(s.pipes, 0, s.caller.credentials);
+  auto [read_end, write_end] = create_pipe(s.pipes, 0, s.caller.credentials).take();
   CHECK(get(*read_end).error() == Errno::kAgain);
   CHECK(put(*read_end, "x").error() == Errno::kBadF);
   CHECK(get(*write_end).error() == Errno::kBadF);
@@ -93,7 +93,7 @@ TEST_CASE("pipe: bytes, ends, atomic writes") {
 
 TEST_CASE("pipe: without readers") {
   Streams s;
-  auto [read_end, write_end] = create_pipe(s.pipes, O_NONBLOCK, s.caller.credentials);
+  auto [read_end, write_end] = create_pipe(s.pipes, O_NONBLOCK, s.caller.credentials).take();
   CHECK(write_end->nonblocking());
   read_end = nullptr;
   CHECK(put(*write_end, "x").error() == Errno::kPipe);
@@ -102,7 +102,7 @@ TEST_CASE("pipe: without readers") {
 
 TEST_CASE("pipe: packets") {
   Streams s;
-  auto [read_end, write_end] = create_pipe(s.pipes, O_DIRECT, s.caller.credentials);
+  auto [read_end, write_end] = create_pipe(s.pipes, O_DIRECT, s.caller.credentials).take();
   CHECK(put(*write_end, "one").ok());
   CHECK(put(*write_end, "two").ok());
   CHECK(get(*read_end).take() == "one");
@@ -117,7 +117,7 @@ TEST_CASE("pipe: packets") {
 
 TEST_CASE("pipe: capacity") {
   Streams s;
-  auto [read_end, write_end] = create_pipe(s.pipes, 0, s.caller.credentials);
+  auto [read_end, write_end] = create_pipe(s.pipes, 0, s.caller.credentials).take();
   const Ref<Credentials> user = vfs::testing::user(1000);
   const Credentials& who = *user;
   CHECK(pipe_capacity(*read_end).take() == 65536);
@@ -133,7 +133,7 @@ TEST_CASE("pipe: capacity") {
 
 TEST_CASE("pipe: what is lent stays until it is consumed") {
   Streams s;
-  auto [read_end, write_end] = create_pipe(s.pipes, 0, s.caller.credentials);
+  auto [read_end, write_end] = create_pipe(s.pipes, 0, s.caller.credentials).take();
   Pipe& pipe = *pipe_of(*read_end);
   CHECK(&pipe == pipe_of(*write_end));
   CHECK(PipeLoan::take(pipe).error() == Errno::kAgain);  // nothing there
@@ -160,7 +160,7 @@ TEST_CASE("pipe: what is lent stays until it is consumed") {
 
 TEST_CASE("pipe: reserved room is nobody else's") {
   Streams s;
-  auto [read_end, write_end] = create_pipe(s.pipes, 0, s.caller.credentials);
+  auto [read_end, write_end] = create_pipe(s.pipes, 0, s.caller.credentials).take();
   Pipe& pipe = *pipe_of(*write_end);
   const std::string page(kPipeBuf, 'p');
   for (int i = 0; i < 14; i++) REQUIRE(put(*write_end, page).ok());
@@ -212,7 +212,7 @@ TEST_CASE("fifo: opening waits for the other end") {
 
 TEST_CASE("pipe: a reader and a writer in two threads") {
   Streams s;
-  auto [read_end, write_end] = create_pipe(s.pipes, 0, s.caller.credentials);
+  auto [read_end, write_end] = create_pipe(s.pipes, 0, s.caller.credentials).take();
   constexpr size_t kTotal = 3 << 20;
   std::jthread writer([end = std::move(write_end)]() mutable {
     std::string text(10'000, 'w');
@@ -415,4 +415,27 @@ TEST_CASE("host streams: a regular file keeps the host's offset") {
 }
 
 }  // namespace
+TEST_CASE("pipes: their buffers are of the memory limit") {
+  Streams s;
+  const uint64_t free = s.memory_file->available();
+  std::vector<PipePair> pairs;
+  for (;;) {
+    auto pair = create_pipe(s.pipes, 0, s.caller.credentials);
+    if (!pair.ok()) {
+      CHECK(pair.error() == Errno::kNFile);
+      break;
+    }
+    pairs.push_back(std::move(pair).take());
+  }
+  CHECK(s.memory_file->refusal(mm::Storage::kMemory).take());
+  CHECK(pairs.size() > 64);
+  CHECK(s.memory_file->available() < kPipeCapacity + 4096);
+  CHECK(set_pipe_capacity(*pairs[0].write, kPipeMaxCapacity, *s.caller.credentials).error() !=
+        Errno::kOk);
+  pairs.pop_back();
+  CHECK(set_pipe_capacity(*pairs[0].write, 4096, *s.caller.credentials).ok());
+  pairs.clear();
+  CHECK(s.memory_file->available() == free);
+}
+
 }  // namespace boxrun::fs

@@ -57,7 +57,7 @@ Ref<vfs::Mount> TestSandbox::anonymous_mount(std::string_view type, uint64_t mag
 
 void TestSandbox::make_tree(Options options) {
   special_files_ = std::make_unique<fs::DeviceFiles>(fs::PipeSystem{
-      anonymous_mount("pipefs", PIPEFS_MAGIC), make_ref<fs::SpaceQuota>(fs::kPipeQuota)});
+      anonymous_mount("pipefs", PIPEFS_MAGIC), make_ref<fs::SpaceQuota>(fs::kPipeQuota), *memory_});
   sentry::BootSpec spec;
   spec.tmpfs.push_back({"/tmp", 01777});
   spec.mounts = std::move(options.mounts);
