@@ -13,13 +13,13 @@
 
 #include "gofer/hide.h"
 
+#include "src/base/path.h"
 #include "src/profile/expand.h"
 
 namespace boxrun::cli {
 
 using profile::Error;
 using profile::Expected;
-using profile::is_within;
 
 namespace {
 

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "gofer/hide.h"
+#include "src/base/path.h"
 #include "src/cli/command.h"
 #include "src/cli/environment.h"
 #include "src/cli/mount_plan.h"
@@ -72,7 +73,7 @@ Expected<bool> check_hidden(const Resolving& r, const MountPlan& plan) {
   for (const Located& entry : r.profile().hide) {
     const std::string path = absolute_hide_glob(entry.value, r.home(), r.base);
     for (const char* const own : {"/proc", "/sys", "/dev"}) {
-      if (!profile::is_within(path, own) || profile::has_glob(path) || plan.touches(path)) continue;
+      if (!is_within(path, own) || profile::has_glob(path) || plan.touches(path)) continue;
       return Error{
           fmt::format("{}: '{}' cannot be hidden: {} is the sandbox's own, without files "
                       "of the host",

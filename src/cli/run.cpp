@@ -7,11 +7,11 @@
 #include <csignal>
 #include <cstring>
 
+#include "src/base/path.h"
 #include "src/base/write_all.h"
 #include "src/cli/command.h"
 #include "src/cli/ordinary_misses.h"
 #include "src/cli/sandbox.h"
-#include "src/profile/expand.h"
 #include "src/report/escape.h"
 #include "src/report/report.h"
 
@@ -59,7 +59,7 @@ void say_what_is_hidden(std::vector<report::Record>& records,
   for (report::Record& record : records) {
     if (record.detail != "not mounted") continue;
     for (const HiddenSpec& spec : hidden) {
-      if (!profile::is_within(record.target, spec.path)) continue;
+      if (!is_within(record.target, spec.path)) continue;
       record.detail = "hidden";
       record.rule = spec.origin;
     }

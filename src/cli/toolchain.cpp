@@ -3,6 +3,7 @@
 // what the kernel would follow (links, `#!` lines) and mounting the installation around each stop
 // covers pyenv, venv, nvm, conda, rustup, Homebrew and ~/.local without knowing most of them.
 #include "src/cli/toolchain.h"
+#include "src/base/path.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -24,7 +25,6 @@ namespace boxrun::cli {
 
 using profile::absolute_path;
 using profile::Expected;
-using profile::is_within;
 
 namespace {
 

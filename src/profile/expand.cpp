@@ -49,10 +49,4 @@ std::string absolute_path(std::string_view path, std::string_view base) {
   return out.empty() ? "/" : out;
 }
 
-bool is_within(std::string_view path, std::string_view directory) {
-  if (directory == "/") return true;
-  return path.starts_with(directory) &&
-         (path.size() == directory.size() || path[directory.size()] == '/');
-}
-
 }  // namespace boxrun::profile

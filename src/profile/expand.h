@@ -22,7 +22,4 @@ bool matches_glob(const std::string& pattern, const std::string& text);
 // links are not looked at.
 std::string absolute_path(std::string_view path, std::string_view base);
 
-// Whether `path` is `directory` or below it; both absolute and without "." and "..".
-bool is_within(std::string_view path, std::string_view directory);
-
 }  // namespace boxrun::profile

@@ -2,17 +2,11 @@
 
 #include <algorithm>
 
+#include "src/base/path.h"
 #include "src/report/escape.h"
 #include "src/report/report.h"
 
 namespace boxrun::report {
-namespace {
-
-bool is_below(std::string_view path, std::string_view directory) {
-  return path.starts_with(directory) && path.substr(directory.size()).substr(0, 1) <= "/";
-}
-
-}  // namespace
 
 Advice advise(const Record& record, const std::string& home) {
   // Options that come with the network broker: named, because they say what would be needed.
@@ -32,7 +26,7 @@ Advice advise(const Record& record, const std::string& home) {
     case Kind::kFileWrite:
       // No mount can be made there; src/cli/mount_plan.cpp says so, too.
       if (target == "/") return {"--tmpfs /", "what is written there is gone afterwards"};
-      if (is_below(target, "/sys") || is_below(target, "/proc"))
+      if (is_within(target, "/sys") || is_within(target, "/proc"))
         return {"", "the sandbox has its own, which nobody may change"};
       return {"--rw " + shell_word(target), ""};
     case Kind::kNetConnect: {

@@ -10,6 +10,7 @@
 #include "src/base/bytes.h"
 #include "src/base/cpu_list.h"
 #include "src/base/fd.h"
+#include "src/base/path.h"
 #include "src/base/range.h"
 #include "src/base/ref.h"
 #include "src/base/result.h"
@@ -127,4 +128,13 @@ TEST_CASE("Lock2 takes equal ranks in address order, and one lock once") {
   { Lock2 both(b, a); }
   { Lock2 one(a, a); }
   Lock again(a);
+}
+
+TEST_CASE("a path is within a directory by whole names") {
+  using boxrun::is_within;
+  CHECK(is_within("/sys", "/sys"));
+  CHECK(is_within("/sys/kernel", "/sys"));
+  CHECK(is_within("/sys", "/"));
+  for (const char* like : {"/sys-data", "/sys.old", "/sys+", "/sys ", "/system", "/sy", "/"})
+    CHECK_FALSE(is_within(like, "/sys"));
 }

@@ -396,3 +396,15 @@ TEST_CASE("a full disk is said, with what was kept") {
                        std::to_string(render_json(example()).size()) +
                        " bytes were written: No space left on device");
 }
+
+TEST_CASE("only below /sys and /proc themselves no option allows a write") {
+  const auto option = [](const char* path) {
+    boxrun::report::Record record;
+    record.kind = boxrun::report::Kind::kFileWrite;
+    record.target = path;
+    return boxrun::report::advise(record, "").option;
+  };
+  for (const char* own : {"/sys", "/sys/kernel", "/proc/1"}) CHECK(option(own).empty());
+  CHECK(option("/sys-data") == "--rw /sys-data");
+  CHECK(option("/proc.old") == "--rw /proc.old");
+}
