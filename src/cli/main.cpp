@@ -93,6 +93,7 @@ Asked read_request(std::span<char* const> arguments) {
   Expected<RunSpec> spec = resolve(request, caller, status);
   if (!spec.ok()) return nothing_but(fail(status, spec.error().message));
   if (request.dry_run) return nothing_but(print(describe(*spec)));
+  if (request.verbosity > 0) static_cast<void>(write_all(STDERR_FILENO, describe(*spec)));
   return {std::move(*spec), std::string(caller.variable("HOME"))};
 }
 

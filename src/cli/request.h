@@ -32,7 +32,7 @@ struct Request {
 
   TraceSpec trace;
   int status_fd = -1;
-  int verbosity = 0;
+  int verbosity = 0;  // the last of -q (-1: only errors) and -v (1: also what was decided)
   bool dry_run = false;
   bool help = false;
 };

@@ -248,7 +248,6 @@ Expected<RunSpec> resolve(const Request& request, const Caller& caller, int& sta
   spec.hostname = request.hostname.empty() ? "boxrun" : request.hostname;
   spec.trace = request.trace;
   spec.status_fd = request.status_fd;
-  spec.verbosity = request.verbosity;
   Resolving resolving{request, caller, spec};
   const Expected<bool> done = resolve_into(resolving, status);
   if (!done.ok()) return done.error();

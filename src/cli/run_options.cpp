@@ -231,8 +231,8 @@ constexpr Option kOptions[] = {
      [](V v, R& r) { return store(parse_choice(v, profile::kColors), r.color); }},
     {'q', "quiet", kNone, "", "say nothing but errors", kReport,
      [](V, R& r) -> Expected<bool> { r.verbosity = -1; return true; }},
-    {'v', "verbose", kNone, "", "say more; repeatable", kReport,
-     [](V, R& r) -> Expected<bool> { ++r.verbosity; return true; }},
+    {'v', "verbose", kNone, "", "say on stderr, too, what --dry-run prints", kReport,
+     [](V, R& r) -> Expected<bool> { r.verbosity = 1; return true; }},
     {'h', "help", kNone, "", "print this text", kReport,
      [](V, R& r) -> Expected<bool> { return r.help = true; }},
 };

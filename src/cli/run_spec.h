@@ -103,7 +103,6 @@ struct RunSpec {
   report::Settings report;
   TraceSpec trace;
   int status_fd = -1;  // --status-fd: one JSON object a line; borrowed, -1 when not asked for
-  int verbosity = 0;   // -q is -1, each -v adds one
 };
 
 }  // namespace boxrun::cli

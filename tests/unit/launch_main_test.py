@@ -240,6 +240,15 @@ class Ends(unittest.TestCase):
         self.assertEqual(status("--no-such-option", "true"), 125)
         self.assertEqual(status("no-such-command"), 127)
 
+    def test_verbose_says_what_was_decided(self):
+        def run(*words):
+            return subprocess.run([BOXRUN, *words, "true"], cwd="/", capture_output=True, text=True, timeout=BOUND)
+
+        decided = run("--dry-run").stdout
+        self.assertIn("program", decided)
+        self.assertEqual((run("-v").stderr, run("-v").stdout), (decided, ""))
+        self.assertEqual(run("-vq").stderr, "")
+
     def test_the_target_ignores_what_the_caller_ignores(self):
         for number in (signal.SIGPIPE, signal.SIGHUP, signal.SIGUSR1):
             for disposition in (signal.SIG_DFL, signal.SIG_IGN):
