@@ -106,7 +106,6 @@ struct BootSpec {
   std::vector<BootTmpfs> tmpfs;
   BootLimits limits;
   std::vector<BootSyscallRule> syscall_rules;
-  bool loopback = true;
 
   UniqueFd trace_sink;      // none: no tracing
   std::string trace_group;  // empty: every system call

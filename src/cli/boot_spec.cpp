@@ -83,7 +83,6 @@ sentry::BootSpec boot_spec(const RunSpec& spec) {
   for (const SyscallRuleSpec& rule : spec.syscall_rules) {
     boot.syscall_rules.push_back(boot_rule(rule.pattern, rule.action, rule.origin));
   }
-  boot.loopback = spec.network == NetworkMode::kLoopback;
   boot.trace_group = spec.trace.group;
   return boot;
 }

@@ -96,7 +96,8 @@ std::string describe(const RunSpec& spec) {
     out += fmt::format("tmpfs     {} mode {:04o}, owner {}\n", shell_word(tmpfs.path), tmpfs.mode,
                        tmpfs.owned_by_user ? spec.identity.name : "root");
   }
-  out += fmt::format("network   {}\n", name_of(spec.network, profile::kNetworkModes));
+  out += fmt::format("network   {}{}\n", name_of(spec.network, profile::kNetworkModes),
+                     spec.network == NetworkMode::kLoopback ? ", so far without an interface" : "");
   for (const std::string& variable : spec.env)
     out += fmt::format("env       {}\n", shell_word(variable));
   out += fmt::format("env       {} variables withheld\n", spec.env_withheld);

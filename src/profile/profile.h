@@ -20,7 +20,8 @@ enum class MountMode : uint8_t { kReadOnly, kReadWrite, kOverlay };
 // caches are the truth), or the host as well (kShared, revalidated on open).
 enum class MountCache : uint8_t { kExclusive, kShared };
 
-// The Sentry's networks that this version has; none removes even the loopback.
+// The Sentry's networks. As long as it has no loopback interface (sentry/net/README.md), nobody can
+// be reached in either.
 enum class NetworkMode : uint8_t { kNone, kLoopback };
 
 enum class Toolchain : uint8_t { kAuto, kNone };
