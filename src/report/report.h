@@ -61,6 +61,7 @@ class Writer {
 
   // Writes what the settings ask for: to stderr by `--report-on`, to files unless that is `never`.
   // Every output is tried; `problem` names each that failed and how much of it was kept.
+  // A reader that is gone is no failure.
   Result<void> write(const Summary& summary, std::string& problem) const;
 
  private:

@@ -81,7 +81,7 @@ Result<void> Writer::write(const Summary& summary, std::string& problem) const {
     size_t written = 0;
     Result<void> done = write_all(fd, text, written);
     if (done && target.fd) done = flush(fd);
-    if (done) continue;
+    if (done || done.error() == Errno::kPipe) continue;  // whoever closed the other end knows
     if (first == Errno::kOk) first = done.error();
     const std::string name = target.fd ? escape_text(target.output.path) : "stderr";
     problem +=

@@ -227,7 +227,7 @@ class Ends(unittest.TestCase):
         with os.fdopen(read_end) as events:
             self.assertEqual((done.returncode, events.read()), (3, line))
 
-    def test_a_report_that_nobody_reads(self):
+    def test_a_report_or_trace_that_nobody_reads(self):
         def status(*words):
             read_end, write_end = os.pipe()
             os.close(read_end)
@@ -236,7 +236,9 @@ class Ends(unittest.TestCase):
             return done.returncode
 
         self.assertEqual(status("--report-on", "always", "sh", "-c", "exit 3"), 3)
-        self.assertEqual(status("--report-on", "always", "true"), 125)
+        self.assertEqual(status("--report-on", "always", "true"), 0)
+        self.assertEqual(status("--trace", "true"), 0)
+        self.assertEqual(status("--trace", "sh", "-c", "exit 3"), 3)
         self.assertEqual(status("--no-such-option", "true"), 125)
         self.assertEqual(status("no-such-command"), 127)
 
