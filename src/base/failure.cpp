@@ -1,14 +1,13 @@
 #include "src/base/failure.h"
 
-#include <cstring>
+#include "src/base/errno_text.h"
 
 namespace boxrun {
 
 std::string to_string(const Failure& failure) {
   std::string text = "cannot " + failure.what;
   if (failure.error != Errno::kOk) {
-    const char* description = strerrordesc_np(static_cast<int>(failure.error));
-    text += std::string(": ") + (description != nullptr ? description : "unknown error");
+    text += std::string(": ") + errno_text(failure.error);
   }
   if (!failure.layer.empty()) text += " (" + failure.layer + ")";
   if (!failure.remedy.empty()) text += "; " + failure.remedy;

@@ -5,9 +5,9 @@
 
 #include <algorithm>
 #include <climits>
-#include <cstring>
 #include <optional>
 
+#include "src/base/errno_text.h"
 #include "src/profile/read_file.h"
 #include "src/profile/values.h"
 
@@ -116,7 +116,7 @@ Caller this_caller() {
   char cwd[PATH_MAX];
   if (::getcwd(cwd, sizeof cwd) == nullptr || cwd[0] != '/') {
     caller.cwd_problem =
-        fmt::format("the current directory cannot be found: {}", strerrordesc_np(errno));
+        fmt::format("the current directory cannot be found: {}", errno_text(last_error()));
   } else {
     caller.cwd = cwd;
   }

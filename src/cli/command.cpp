@@ -5,9 +5,9 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstring>
 #include <optional>
 
+#include "src/base/errno_text.h"
 #include "src/profile/expand.h"
 
 namespace boxrun::cli {
@@ -44,7 +44,7 @@ std::string without_dots(const std::string& name, const std::string& cwd) {
 
 Error refuse(const std::string& command, int error, int& status) {
   status = error == ENOENT || error == ENOTDIR ? kNotFound : kNotExecutable;
-  return {fmt::format("'{}': {}", command, strerrordesc_np(error))};
+  return {fmt::format("'{}': {}", command, errno_text(from_host(error)))};
 }
 
 }  // namespace

@@ -15,6 +15,7 @@
 #include <nlohmann/json.hpp>
 
 #include "platforms/factory.h"
+#include "src/base/errno_text.h"
 #include "src/base/fd.h"
 #include "src/host/landlock.h"
 #include "src/host/namespaces.h"
@@ -26,7 +27,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-std::string words(Errno error) { return strerrordesc_np(static_cast<int>(error)); }
+std::string words(Errno error) { return errno_text(error); }
 
 HostCheck check_kernel() {
   utsname name{};

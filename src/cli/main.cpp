@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "sentry/boot.h"
+#include "src/base/errno_text.h"
 #include "src/base/write_all.h"
 #include "src/cli/caller.h"
 #include "src/cli/command.h"
@@ -44,8 +45,7 @@ int usage_error(const std::string& message) {
 int print(const std::string& text) {
   const Result<void> done = write_all(STDOUT_FILENO, text);
   if (done) return 0;
-  return fail(kOwnFailure, fmt::format("cannot write to stdout: {}",
-                                       strerrordesc_np(static_cast<int>(done.error()))));
+  return fail(kOwnFailure, fmt::format("cannot write to stdout: {}", errno_text(done.error())));
 }
 
 std::vector<std::string> profile_folders(const Caller& caller) {

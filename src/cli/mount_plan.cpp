@@ -13,6 +13,7 @@
 
 #include "gofer/hide.h"
 
+#include "src/base/errno_text.h"
 #include "src/base/path.h"
 #include "src/profile/expand.h"
 
@@ -128,7 +129,7 @@ Expected<bool> MountPlan::add(const std::string& source, const std::string& targ
   if (real.empty()) {
     if (claim.asked == Asked::kByList && errno == ENOENT) return false;
     return Error{fmt::format("{}: the source '{}' cannot be mounted: {}", claim.origin, source,
-                             strerrordesc_np(errno))};
+                             errno_text(last_error()))};
   }
   if (source == target && is_in_root(source) && real != source) {
     const std::string text = read_link(source);
@@ -168,7 +169,7 @@ Expected<bool> MountPlan::add_real(const std::string& real, const std::string& t
   if (std::optional<Error> error = covered(follow_root_links(target), origin)) return *error;
   struct stat status {};
   if (::stat(real.c_str(), &status) != 0) {
-    return Error{fmt::format("{}: '{}': {}", origin, real, strerrordesc_np(errno))};
+    return Error{fmt::format("{}: '{}': {}", origin, real, errno_text(last_error()))};
   }
   if (!S_ISDIR(status.st_mode) && !S_ISREG(status.st_mode)) {
     return Error{fmt::format("{}: '{}' is neither a directory nor a regular file", origin, real)};

@@ -4,9 +4,9 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstring>
 
 #include "gofer/hide.h"
+#include "src/base/errno_text.h"
 #include "src/base/path.h"
 #include "src/cli/command.h"
 #include "src/cli/environment.h"
@@ -160,7 +160,7 @@ Expected<bool> choose_cwd(Resolving& r) {
   r.base = r.caller.cwd;
   r.spec.cwd = wanted.empty() ? r.base : real_path(r.absolute(wanted));
   if (r.spec.cwd.empty()) {
-    return Error{fmt::format("--cwd '{}': {}", r.request.cwd, strerrordesc_np(errno))};
+    return Error{fmt::format("--cwd '{}': {}", r.request.cwd, errno_text(last_error()))};
   }
   // Of a directory that is gone nothing is left that relative paths could mean.
   if (r.base.empty()) r.base = r.spec.cwd;

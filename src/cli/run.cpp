@@ -7,6 +7,7 @@
 #include <csignal>
 #include <cstring>
 
+#include "src/base/errno_text.h"
 #include "src/base/path.h"
 #include "src/base/write_all.h"
 #include "src/cli/command.h"
@@ -26,8 +27,7 @@ void complain(const std::string& text) {
 // Says that what `option` was to get is not all there. Whoever closed the other end knows.
 bool is_lost(const std::string& option, Errno error) {
   if (error == Errno::kOk || error == Errno::kPipe) return false;
-  complain(fmt::format("{}: not all of it could be written: {}", option,
-                       ::strerrordesc_np(static_cast<int>(error))));
+  complain(fmt::format("{}: not all of it could be written: {}", option, errno_text(error)));
   return true;
 }
 

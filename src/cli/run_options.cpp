@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "src/base/errno_text.h"
 #include "src/cli/options.h"
 #include "src/profile/read_file.h"
 #include "src/profile/values.h"
@@ -78,8 +79,7 @@ Expected<bool> add_env_file(std::string_view value, Request& request) {
   const std::string path(value);
   const Result<std::string> text = profile::read_file(path);
   if (!text) {
-    return Error{fmt::format("'{}' cannot be read: {}", path,
-                             strerrordesc_np(static_cast<int>(text.error())))};
+    return Error{fmt::format("'{}' cannot be read: {}", path, errno_text(text.error()))};
   }
   size_t number = 0;
   for (std::string_view rest = *text; !rest.empty();) {

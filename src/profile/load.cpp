@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 
+#include "src/base/errno_text.h"
 #include "src/profile/builtin.h"
 #include "src/profile/parse.h"
 #include "src/profile/read_file.h"
@@ -53,8 +54,8 @@ class Loader {
   std::vector<Error> load_file(const std::string& path, Profile& profile) {
     const Result<std::string> text = read_file(path);
     if (!text) {
-      return {Error{fmt::format("profile '{}' cannot be read: {}", path,
-                                strerrordesc_np(static_cast<int>(text.error())))}};
+      return {
+          Error{fmt::format("profile '{}' cannot be read: {}", path, errno_text(text.error()))}};
     }
     return apply(*text, path, folder_of(path), profile);
   }

@@ -3,17 +3,15 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <cstring>
 #include <string_view>
 
+#include "src/base/errno_text.h"
 #include "src/base/write_all.h"
 #include "src/report/escape.h"
 #include "src/report/report.h"
 
 namespace boxrun::report {
 namespace {
-
-const char* words(Errno error) { return ::strerrordesc_np(static_cast<int>(error)); }
 
 // The value of a variable, empty when it is not set.
 std::string_view variable(const char* name) {
@@ -56,7 +54,7 @@ Result<Writer> Writer::open(const Settings& settings, std::string& problem) {
       Result<UniqueFd> fd = own_fd(::open(output.path.c_str(), kFlags, 0666));
       if (!fd) {
         problem = fmt::format("the report file '{}' cannot be written: {}",
-                              escape_text(output.path), words(fd.error()));
+                              escape_text(output.path), errno_text(fd.error()));
         return fd.error();
       }
       target.fd = std::move(*fd);
@@ -84,9 +82,9 @@ Result<void> Writer::write(const Summary& summary, std::string& problem) const {
     if (done || done.error() == Errno::kPipe) continue;  // whoever closed the other end knows
     if (first == Errno::kOk) first = done.error();
     const std::string name = target.fd ? escape_text(target.output.path) : "stderr";
-    problem +=
-        fmt::format("{}the report to '{}' is incomplete, {} of {} bytes were written: {}",
-                    problem.empty() ? "" : "\n", name, written, text.size(), words(done.error()));
+    problem += fmt::format("{}the report to '{}' is incomplete, {} of {} bytes were written: {}",
+                           problem.empty() ? "" : "\n", name, written, text.size(),
+                           errno_text(done.error()));
   }
   if (first != Errno::kOk) return first;
   return {};

@@ -9,6 +9,7 @@
 
 #include "src/base/bytes.h"
 #include "src/base/cpu_list.h"
+#include "src/base/errno_text.h"
 #include "src/base/fd.h"
 #include "src/base/path.h"
 #include "src/base/range.h"
@@ -137,4 +138,12 @@ TEST_CASE("a path is within a directory by whole names") {
   CHECK(is_within("/sys", "/"));
   for (const char* like : {"/sys-data", "/sys.old", "/sys+", "/sys ", "/system", "/sy", "/"})
     CHECK_FALSE(is_within(like, "/sys"));
+}
+
+TEST_CASE("every errno that the host may name has a text") {
+  using boxrun::errno_text;
+  CHECK(errno_text(boxrun::Errno::kNoEnt) == std::string_view("No such file or directory"));
+  CHECK(errno_text(boxrun::from_host(4095)) == std::string_view("unknown error"));
+  CHECK(errno_text(boxrun::Errno::kRestartSys) == std::string_view("unknown error"));
+  for (int e = -1; e <= 4096; e++) CHECK(errno_text(boxrun::from_host(e)) != nullptr);
 }
