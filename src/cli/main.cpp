@@ -37,9 +37,9 @@ int fail(int status, const std::string& message) {
   return status;
 }
 
-int usage_error(const std::string& message) {
-  return fail(kOwnFailure, message + "; see `boxrun --help`");
-}
+std::string usage_text(const std::string& message) { return message + "; see `boxrun --help`"; }
+
+int usage_error(const std::string& message) { return fail(kOwnFailure, usage_text(message)); }
 
 // For the caller a closed or full stdout must not look like success.
 int print(const std::string& text) {
@@ -59,53 +59,69 @@ std::vector<std::string> profile_folders(const Caller& caller) {
   return folders;
 }
 
-// What the words ask for: a run, or nothing more to do but exit with `status`, after what was wrong
-// (or the help that was wanted) has been said.
+// What the words ask for: a run, a text (--help, --dry-run), or nothing, because of `problems`.
 struct Asked {
   std::optional<RunSpec> run;
   std::string home;
-  int status = kOwnFailure;
+  std::string text;  // for stdout; before a run for stderr (-v)
+  std::vector<std::string> problems;
+  int status = 0;
 };
 
-Asked nothing_but(int status) { return {std::nullopt, "", status}; }
+Asked only_text(std::string text) { return {.text = std::move(text)}; }
+
+Asked refused(std::string problem, int status = kOwnFailure) {
+  return {.problems = {std::move(problem)}, .status = status};
+}
+
+Asked misused(const std::string& message) { return refused(usage_text(message)); }
 
 Asked read_request(std::span<char* const> arguments) {
   const Expected<CommandLine> line = parse_command_line(arguments);
-  if (!line.ok()) return nothing_but(usage_error(line.error().message));
+  if (!line.ok()) return misused(line.error().message);
   const Caller caller = this_caller();
   std::vector<profile::Located> names = named_profiles(*line);
   if (names.empty()) names.push_back({"default", ""});
   profile::Loaded loaded = profile::load_profiles(names, profile_folders(caller));
-  for (const Error& error : loaded.errors) fail(kOwnFailure, error.text());
-  if (!loaded.errors.empty()) return nothing_but(kOwnFailure);
+  if (!loaded.errors.empty()) {
+    Asked asked{.status = kOwnFailure};
+    for (const Error& error : loaded.errors) asked.problems.push_back(error.text());
+    return asked;
+  }
 
   Request request;
   request.profile = std::move(loaded.profile);
   const Expected<bool> applied = apply_options(*line, request);
-  if (!applied.ok()) return nothing_but(usage_error(applied.error().message));
-  if (request.help) return nothing_but(print(help_text()));
+  if (!applied.ok()) return misused(applied.error().message);
+  if (request.help) return only_text(help_text());
   if (const Expected<bool> known = check_trace_group(request.trace.group); !known.ok())
-    return nothing_but(usage_error("option '--trace': " + known.error().message));
-  if (line->words.empty()) return nothing_but(usage_error("no COMMAND was given"));
+    return misused("option '--trace': " + known.error().message);
+  if (line->words.empty()) return misused("no COMMAND was given");
   request.command = line->words;
 
   int status = kOwnFailure;
   Expected<RunSpec> spec = resolve(request, caller, status);
-  if (!spec.ok()) return nothing_but(fail(status, spec.error().message));
-  if (request.dry_run) return nothing_but(print(describe(*spec)));
-  if (request.verbosity > 0) static_cast<void>(write_all(STDERR_FILENO, describe(*spec)));
-  return {std::move(*spec), std::string(caller.variable("HOME"))};
+  if (!spec.ok()) return refused(spec.error().message, status);
+  if (request.dry_run) return only_text(describe(*spec));
+  Asked asked = only_text(request.verbosity > 0 ? describe(*spec) : "");
+  asked.run = std::move(*spec);
+  asked.home = caller.variable("HOME");
+  return asked;
 }
 
 int run(std::span<char* const> arguments) {
-  // From here on whoever closed the other end of what we write to still has our exit status.
   const uint64_t ignored_signals = host::ignored_signals();
-  host::ignore_broken_pipes();
   Asked asked = read_request(arguments);
+  int status = asked.status;
+  if (!asked.run && asked.problems.empty()) status = print(asked.text);
+  // From here on whoever closed the other end of what we write to still has our exit status.
+  host::ignore_broken_pipes();
+  for (const std::string& problem : asked.problems) fail(status, problem);
   if (!asked.run) {
-    if (asked.status != 0) StatusFd(status_fd_of(arguments)).write_exit("boxrun", asked.status);
-    return asked.status;
+    if (status != 0) StatusFd(status_fd_of(arguments)).write_exit("boxrun", status);
+    return status;
   }
+  if (!asked.text.empty()) static_cast<void>(write_all(STDERR_FILENO, asked.text));
   asked.run->ignored_signals = ignored_signals;
   const KernelEntry kernel{sentry::check_syscall_rules, sentry::run};
   return run_and_report(*asked.run, kernel, host::occupy_standard_streams(), asked.home);

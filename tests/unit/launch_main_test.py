@@ -251,6 +251,14 @@ class Ends(unittest.TestCase):
         self.assertEqual((run("-v").stderr, run("-v").stdout), (decided, ""))
         self.assertEqual(run("-vq").stderr, "")
 
+    def test_a_text_that_nobody_reads(self):
+        for words in (["--help"], ["--dry-run", "true"]):
+            read_end, write_end = os.pipe()
+            os.close(read_end)
+            done = subprocess.run([BOXRUN, *words], cwd="/", stdout=write_end, stderr=subprocess.PIPE, timeout=BOUND)
+            os.close(write_end)
+            self.assertEqual((done.returncode, done.stderr), (-signal.SIGPIPE, b""))
+
     def test_the_target_ignores_what_the_caller_ignores(self):
         for number in (signal.SIGPIPE, signal.SIGHUP, signal.SIGUSR1):
             for disposition in (signal.SIG_DFL, signal.SIG_IGN):
