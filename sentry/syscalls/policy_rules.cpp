@@ -4,9 +4,9 @@
 #include <fnmatch.h>
 
 #include <algorithm>
-#include <numeric>
 
 #include "sentry/syscalls/table.h"
+#include "src/base/edit_distance.h"
 
 namespace boxrun::syscalls {
 namespace {
@@ -16,26 +16,11 @@ bool matches(const std::string& pattern, const Syscall& row) {
   return fnmatch(pattern.c_str(), std::string(row.name).c_str(), 0) == 0;
 }
 
-// Levenshtein distance: how many letters have to change.
-size_t distance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), size_t{0});
-  for (size_t i = 1; i <= a.size(); i++) {
-    size_t diagonal = std::exchange(row[0], i);
-    for (size_t j = 1; j <= b.size(); j++) {
-      const size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, replaced});
-    }
-  }
-  return row.back();
-}
-
 std::string suggestion(const std::string& pattern) {
   std::string best;
   size_t best_distance = pattern.size() / 3 + 1;
   const auto consider = [&](std::string name) {
-    if (const size_t d = distance(pattern, name); d < best_distance) {
+    if (const size_t d = edit_distance(pattern, name); d < best_distance) {
       best_distance = d;
       best = std::move(name);
     }

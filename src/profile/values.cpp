@@ -4,9 +4,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <optional>
 #include <utility>
+
+#include "src/base/edit_distance.h"
 
 namespace boxrun::profile {
 
@@ -38,26 +39,6 @@ std::optional<Quantity> split_quantity(std::string_view text) {
     }
   }
   return Quantity{number, text.substr(i)};
-}
-
-// Damerau's, in the form that changes no place twice (optimal string alignment): a letter missing,
-// added or wrong, or two neighbours exchanged, which is how people mistype.
-size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<size_t> last_but_one;
-  std::vector<size_t> last;
-  std::vector<size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), size_t{0});
-  for (size_t i = 1; i <= a.size(); ++i) {
-    last_but_one = std::exchange(last, row);
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t substituted = last[j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1);
-      row[j] = std::min({last[j] + 1, row[j - 1] + 1, substituted});
-      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
-        row[j] = std::min(row[j], last_but_one[j - 2] + 1);
-    }
-  }
-  return row[b.size()];
 }
 
 }  // namespace

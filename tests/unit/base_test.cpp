@@ -9,6 +9,7 @@
 
 #include "src/base/bytes.h"
 #include "src/base/cpu_list.h"
+#include "src/base/edit_distance.h"
 #include "src/base/errno_text.h"
 #include "src/base/fd.h"
 #include "src/base/path.h"
@@ -146,4 +147,16 @@ TEST_CASE("every errno that the host may name has a text") {
   CHECK(errno_text(boxrun::from_host(4095)) == std::string_view("unknown error"));
   CHECK(errno_text(boxrun::Errno::kRestartSys) == std::string_view("unknown error"));
   for (int e = -1; e <= 4096; e++) CHECK(errno_text(boxrun::from_host(e)) != nullptr);
+}
+
+TEST_CASE("the edit distance counts letters missing, added, wrong or exchanged") {
+  using boxrun::edit_distance;
+  CHECK(edit_distance("", "") == 0);
+  CHECK(edit_distance("open", "open") == 0);
+  CHECK(edit_distance("", "open") == 4);
+  CHECK(edit_distance("opn", "open") == 1);
+  CHECK(edit_distance("oppen", "open") == 1);
+  CHECK(edit_distance("oben", "open") == 1);
+  CHECK(edit_distance("opne", "open") == 1);
+  CHECK(edit_distance("ca", "abc") == 3);  // no place is changed twice
 }

@@ -259,6 +259,11 @@ class Ends(unittest.TestCase):
             os.close(write_end)
             self.assertEqual((done.returncode, done.stderr), (-signal.SIGPIPE, b""))
 
+    def test_a_mistyped_system_call_has_a_suggestion(self):
+        done = subprocess.run([BOXRUN, "--deny-syscall", "opne", "true"], cwd="/", capture_output=True, text=True, timeout=BOUND)
+        self.assertEqual(done.returncode, 125)
+        self.assertIn("did you mean open?", done.stderr)
+
     def test_the_target_ignores_what_the_caller_ignores(self):
         for number in (signal.SIGPIPE, signal.SIGHUP, signal.SIGUSR1):
             for disposition in (signal.SIG_DFL, signal.SIG_IGN):
