@@ -50,7 +50,7 @@ policy::Violation violation_of(const vfs::Denial& denial) {
       return {.kind = Kind::kFileRead, .detail = "hidden"};
     case vfs::Denial::Kind::kNotGranted:
       return {.kind = denial.directory.empty() ? Kind::kFileRead : Kind::kFileWrite,
-              .detail = "not mounted"};
+              .detail = report::kNotMounted};
     case vfs::Denial::Kind::kReadOnly:
       return {.kind = Kind::kFileWrite, .detail = "read-only"};
     case vfs::Denial::Kind::kNoExec:

@@ -18,7 +18,7 @@ namespace {
 // one was to be made or removed in. Creating a file in a folder that is there is an attempt to
 // write whether or not the name is taken (EROFS), and is not one of these.
 bool is_unmounted_lookup(const report::Record& record) {
-  return record.error == Errno::kNoEnt && record.detail == "not mounted";
+  return record.error == Errno::kNoEnt && record.detail == report::kNotMounted;
 }
 
 enum class Step { kAbsent, kDirectory, kUnknown };

@@ -57,7 +57,7 @@ report::Record timeout_record(const RunSpec& spec, const Outcome& outcome, int64
 void say_what_is_hidden(std::vector<report::Record>& records,
                         const std::vector<HiddenSpec>& hidden) {
   for (report::Record& record : records) {
-    if (record.detail != "not mounted") continue;
+    if (record.detail != report::kNotMounted) continue;
     for (const HiddenSpec& spec : hidden) {
       if (!is_within(record.target, spec.path)) continue;
       record.detail = "hidden";

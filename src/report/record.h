@@ -57,6 +57,10 @@ struct Process {
   bool operator==(const Process&) const = default;
 };
 
+// The detail of a record about a path where nothing is mounted. More than text: the monitor, which
+// knows the host, looks for it to say why, or that nothing is there either.
+inline constexpr const char* kNotMounted = "not mounted";
+
 // One violation: something the target reached for that the profile withholds. Repetitions of the
 // same (kind, rule, target) are one record with a count. Every string may hold any byte that the
 // target chose; whoever prints one escapes it (escape.h).
