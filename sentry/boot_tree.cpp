@@ -206,25 +206,31 @@ MaybeFailure mount_sys(Builder& builder, const TreeResources& resources) {
   return builder.attach("/sys", std::move(config), true);
 }
 
+// The files at /: what `tmpfs` declares, or without one a skeleton that only holds mount points.
+Ref<fs::TmpFs> root_files(const BootSpec& spec, const BootTmpfs* tmpfs,
+                          const TreeResources& resources, Tree& tree) {
+  fs::TmpFs::Config config;
+  config.device = resources.devices.allocate();
+  config.root_mode = 0755;
+  if (tmpfs == nullptr) return fs::TmpFs::create(config, resources.memory, resources.clock);
+  config.root_mode = tmpfs->mode;
+  if (tmpfs->owned_by_user) {
+    config.uid = spec.uid;
+    config.gid = spec.gid;
+  }
+  config.size_limit = spec.limits.tmp_size != 0 ? spec.limits.tmp_size : kDefaultTmpSize;
+  auto files = fs::TmpFs::create(config, resources.memory, resources.clock);
+  tree.quotas.emplace_back(report::Kind::kLimitTmpSize, files->quota());
+  return files;
+}
+
 }  // namespace
 
 MaybeFailure build_tree(const BootSpec& spec, const TreeResources& resources, Tree& tree) {
-  const auto writable = std::find_if(spec.tmpfs.begin(), spec.tmpfs.end(), is_at_root);
-  const bool asked = writable != spec.tmpfs.end();
-  fs::TmpFs::Config skeleton;
-  skeleton.device = resources.devices.allocate();
-  skeleton.root_mode = asked ? writable->mode : 0755;
-  if (asked && writable->owned_by_user) {
-    skeleton.uid = spec.uid;
-    skeleton.gid = spec.gid;
-  }
-  if (asked) {
-    skeleton.size_limit = spec.limits.tmp_size != 0 ? spec.limits.tmp_size : kDefaultTmpSize;
-  }
-  Ref<fs::TmpFs> files = fs::TmpFs::create(skeleton, resources.memory, resources.clock);
-  if (asked) tree.quotas.emplace_back(report::Kind::kLimitTmpSize, files->quota());
+  const auto found = std::find_if(spec.tmpfs.begin(), spec.tmpfs.end(), is_at_root);
+  const BootTmpfs* tmpfs_at_root = found != spec.tmpfs.end() ? &*found : nullptr;
   vfs::Mount::Config root_config;
-  root_config.file_system = std::move(files);
+  root_config.file_system = root_files(spec, tmpfs_at_root, resources, tree);
   root_config.source = "none";
   const Ref<vfs::Mount> root = vfs::Mount::create(std::move(root_config));
 
@@ -242,7 +248,7 @@ MaybeFailure build_tree(const BootSpec& spec, const TreeResources& resources, Tr
   tree.proc = std::move(*proc);
   // From here on the skeleton is what was withheld: names that are missing in it are reported.
   const MountFlags flags = MountFlags::kNoSuid | MountFlags::kNoDev | MountFlags::kReportMissing;
-  root->set_flags(asked ? flags : flags | MountFlags::kReadOnly);
+  root->set_flags(tmpfs_at_root != nullptr ? flags : flags | MountFlags::kReadOnly);
   return {};
 }
 

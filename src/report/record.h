@@ -69,8 +69,8 @@ struct Record {
   Severity severity = Severity::kLow;
   Verdict verdict = Verdict::kDenied;
   Errno error = Errno::kOk;  // of kDenied: what the call returned
-  std::string
-      target;  // the guest's path, "ADDRESS:PORT", or the limit (bytes, "0.5s"); syscalls: empty
+  // The guest's path, "ADDRESS:PORT", or the limit (bytes, "0.5s"); of system calls empty.
+  std::string target;
   std::string detail;   // of a path why ("hidden", "read-only"); of an address the host's name
   std::string grant;    // of a path: what an option must name instead; empty: the path itself
   std::string syscall;  // "openat"
