@@ -115,6 +115,7 @@ void Task::install(ExecImage image) {
   }
   {
     Lock lock(mutex_);
+    if (resources_.mm) image.mm->huge_pages_disabled = resources_.mm->huge_pages_disabled.load();
     retired_mm_ = std::exchange(resources_.mm, std::move(image.mm));
   }
   cpu_.reset(image.registers);

@@ -106,6 +106,7 @@ Result<Ref<MemoryManager>> MemoryManager::fork() {
   }();
   if (!impl) return impl.error();
   auto child = adopt_ref(new MemoryManager(std::move(impl).take()));
+  child->huge_pages_disabled = huge_pages_disabled.load();
   TRY(child->register_all());
   // What a source withdrew between the copy and the registration, it withdrew only from us.
   const bool missed = [&] {

@@ -209,6 +209,7 @@ class MemoryManager final : public RefCounted, public MappingObserver {
   Layout layout();
   void set_layout(Layout layout);
   Range user_addresses() const;
+  std::atomic<bool> huge_pages_disabled{false};  // PR_SET_THP_DISABLE: inherited, without effect
   // Reads or writes like a debugger: through PROT_NONE, breaking COW (/proc/PID/mem, ptrace).
   Result<void> peek(uint64_t from, std::span<std::byte> to);
   Result<void> poke(uint64_t to, std::span<const std::byte> from);

@@ -135,15 +135,39 @@ Result<uint64_t> only(ULong arg, uint64_t value) {
   return uint64_t{0};
 }
 
+// Kept with the memory and told again; whether pages are huge is the Sentry's business.
+Result<uint64_t> huge_pages(Task& task, Command option, ULong arg2, ULong arg3, ULong arg4,
+                            ULong arg5) {
+  std::atomic<bool>& disabled = task.mm().huge_pages_disabled;
+  if (any({arg3, arg4, arg5})) return Errno::kInval;
+  if (option.value == PR_SET_THP_DISABLE) {
+    disabled = arg2.value != 0;
+    return uint64_t{0};
+  }
+  if (arg2.value != 0) return Errno::kInval;
+  return disabled ? 1 : 0;
+}
+
+// How speculation is controlled is not known of the host: as if nothing were mitigated, which is
+// what /proc/PID/status says.
+Result<uint64_t> speculation(ULong feature) {
+  switch (feature.value) {
+    case PR_SPEC_STORE_BYPASS:
+    case PR_SPEC_INDIRECT_BRANCH:
+      return uint64_t{PR_SPEC_ENABLE};
+    case PR_SPEC_L1D_FLUSH:
+      return uint64_t{PR_SPEC_FORCE_DISABLE};
+    default:
+      return Errno::kNoDev;
+  }
+}
+
 // What the guest may ask for but not change: it is a matter of the hardware or of the Sentry.
 Result<uint64_t> unchanging(Task& task, Command option, ULong arg2, ULong arg3, ULong arg4,
                             ULong arg5) {
   switch (option.value) {
     case PR_GET_SECCOMP:
       return 0;  // no filter of the guest's own
-    // A cooperative answer: transparent huge pages are the Sentry's business.
-    case PR_GET_THP_DISABLE:
-      return uint64_t{0};
     case PR_GET_TSC:
       return zero(task.mm().write(UserOut<int>{arg2.value}, PR_TSC_ENABLE));
     case PR_SET_TSC:
@@ -155,6 +179,12 @@ Result<uint64_t> unchanging(Task& task, Command option, ULong arg2, ULong arg3, 
     case PR_MCE_KILL_GET:
       if (any({arg2, arg3, arg4, arg5})) return Errno::kInval;
       return uint64_t{PR_MCE_KILL_DEFAULT};
+    case PR_GET_SPECULATION_CTRL:
+      return any({arg3, arg4, arg5}) ? Errno::kInval : speculation(arg2);
+    case PR_SET_SPECULATION_CTRL:
+      if (any({arg4, arg5})) return Errno::kInval;
+      TRY(speculation(arg2));
+      return Errno::kNxIo;  // no control per task (prctl(2))
     // There are no performance events to stop.
     case PR_TASK_PERF_EVENTS_DISABLE:
     case PR_TASK_PERF_EVENTS_ENABLE:
@@ -215,6 +245,9 @@ Result<uint64_t> sys_prctl(Task& task, Command option, ULong arg2, ULong arg3, U
       return uint64_t{0};
     case PR_GET_TIMERSLACK:
       return static_cast<uint64_t>(task.timer_slack);
+    case PR_SET_THP_DISABLE:
+    case PR_GET_THP_DISABLE:
+      return huge_pages(task, option, arg2, arg3, arg4, arg5);
     case PR_GET_TID_ADDRESS:
       return zero(task.mm().write(UserOut<uint64_t>{arg2.value}, task.clear_child_tid));
     default:

@@ -309,6 +309,46 @@ CASE(prctls_about_the_machine) {
   CHECK_OK(prctl(PR_TASK_PERF_EVENTS_ENABLE));
 }
 
+CASE(huge_pages_of_a_process) {
+  const auto disabled = [] { return prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0); };
+  CHECK_EQ(disabled(), 0);
+  CHECK_ERRNO(prctl(PR_GET_THP_DISABLE, 1, 0, 0, 0), EINVAL);
+  CHECK_ERRNO(prctl(PR_SET_THP_DISABLE, 1, 0, 1, 0), EINVAL);
+  CHECK_ERRNO(prctl(PR_SET_THP_DISABLE, 0, 1, 0, 0), EINVAL);
+  CHECK_OK(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0));
+  CHECK_EQ(disabled(), 1);
+  pid_t pid = guest::spawn([&] {
+    CHECK_EQ(disabled(), 1);
+    CHECK_OK(prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0));
+    CHECK_EQ(disabled(), 0);
+  });
+  CHECK_EXIT(pid, 0);
+  CHECK_EQ(disabled(), 1);
+  pid = guest::spawn([] {
+    const char* argv[] = {"x", "--role", "huge_pages_after_exec", nullptr};
+    execve(guest::self_path(), const_cast<char**>(argv), environ);
+  });
+  CHECK_EXIT(pid, 1);
+}
+
+ROLE(huge_pages_after_exec) { return prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0); }
+
+CASE(speculation_controls) {
+  constexpr int kHighest = PR_SPEC_DISABLE_NOEXEC;
+  for (int feature : {PR_SPEC_STORE_BYPASS, PR_SPEC_INDIRECT_BRANCH, PR_SPEC_L1D_FLUSH}) {
+    int state = prctl(PR_GET_SPECULATION_CTRL, feature, 0, 0, 0);
+    CHECK(state >= 0 && state < 2 * kHighest);
+  }
+  std::string status = guest::read_file("/proc/self/status");
+  bool shown = status.find("Speculation_Store_Bypass:\tvulnerable\n") != std::string::npos;
+  int state = prctl(PR_GET_SPECULATION_CTRL, PR_SPEC_STORE_BYPASS, 0, 0, 0);
+  CHECK_EQ(state == PR_SPEC_ENABLE, shown);
+  CHECK_ERRNO(prctl(PR_GET_SPECULATION_CTRL, PR_SPEC_STORE_BYPASS, 1, 0, 0), EINVAL);
+  CHECK_ERRNO(prctl(PR_GET_SPECULATION_CTRL, 99, 0, 0, 0), ENODEV);
+  CHECK_ERRNO(prctl(PR_SET_SPECULATION_CTRL, 99, PR_SPEC_ENABLE, 0, 0), ENODEV);
+  CHECK_ERRNO(prctl(PR_SET_SPECULATION_CTRL, 0, PR_SPEC_ENABLE, 1, 0), EINVAL);
+}
+
 CASE(permission_to_signal_others) {
   if (!may_change_ids()) return;
   pid_t victim = fork();
