@@ -189,8 +189,10 @@ class MemoryManager final : public RefCounted, public MappingObserver {
     return values;
   }
 
-  // Pins [addr, addr + size) for reading by the Sentry (kRead) or for writing into (kWrite). A
-  // prefix is pinned when only that can be touched; EFAULT when nothing can.
+  // Pins [addr, addr + size) for reading by the Sentry (kRead) or for writing into (kWrite), at
+  // most MAX_RW_COUNT of it. A prefix is pinned when only that can be touched; EFAULT when nothing
+  // can, or when not all are user addresses (fs/read_write.c: vfs_read checks them before it cuts
+  // the count).
   Result<Pinned> pin(uint64_t addr, size_t size, Access access);
   // The same for an iovec array of the guest: EINVAL over IOV_MAX or when the sum exceeds
   // SSIZE_MAX; lengths are capped to MAX_RW_COUNT (fs/read_write.c).

@@ -20,10 +20,6 @@ using mm::Access;
 constexpr int kReadFlags = RWF_HIPRI | RWF_NOWAIT;
 constexpr int kWriteFlags = RWF_HIPRI | RWF_NOWAIT | RWF_DSYNC | RWF_SYNC | RWF_APPEND;
 
-Result<mm::Pinned> pin(Task& task, uint64_t addr, uint64_t size, Access access) {
-  return task.mm().pin(addr, std::min(size, kMaxTransfer), access);
-}
-
 // What is written when perhaps only the beginning of a buffer can be read.
 Result<IoBuffers> readable_part(const FileDescription& file, const mm::Pinned& pinned) {
   IoBuffers from = pinned.buffers();
@@ -64,14 +60,14 @@ Result<uint64_t> vector_write(Task& task, Fd fd, UserIn<iovec> vector, ULong cou
 Result<uint64_t> sys_read(Task& task, Fd fd, UserOut<Bytes> buffer, Size size) {
   const auto file = TRY(task.fds().get(fd.value));
   if (!file->readable()) return Errno::kBadF;
-  const mm::Pinned pinned = TRY(pin(task, buffer.addr, size.value, Access::kWrite));
+  const mm::Pinned pinned = TRY(task.mm().pin(buffer.addr, size.value, Access::kWrite));
   return read_file(task, *file, pinned.buffers(), At::position(), Wait::kByFile);
 }
 
 Result<uint64_t> sys_write(Task& task, Fd fd, UserIn<Bytes> buffer, Size size) {
   const auto file = TRY(task.fds().get(fd.value));
   if (!file->writable()) return Errno::kBadF;
-  const mm::Pinned pinned = TRY(pin(task, buffer.addr, size.value, Access::kRead));
+  const mm::Pinned pinned = TRY(task.mm().pin(buffer.addr, size.value, Access::kRead));
   return write_file(task, *file, TRY(readable_part(*file, pinned)), At::position(), {});
 }
 
@@ -79,7 +75,7 @@ Result<uint64_t> sys_pread64(Task& task, Fd fd, UserOut<Bytes> buffer, Size size
   if (offset.value < 0) return Errno::kInval;
   const auto file = TRY(task.fds().get(fd.value));
   if (!file->readable()) return Errno::kBadF;
-  const mm::Pinned pinned = TRY(pin(task, buffer.addr, size.value, Access::kWrite));
+  const mm::Pinned pinned = TRY(task.mm().pin(buffer.addr, size.value, Access::kWrite));
   TRY(check_area(offset.value, size.value));
   return read_file(task, *file, pinned.buffers(), At::offset(offset.value), Wait::kByFile);
 }
@@ -88,7 +84,7 @@ Result<uint64_t> sys_pwrite64(Task& task, Fd fd, UserIn<Bytes> buffer, Size size
   if (offset.value < 0) return Errno::kInval;
   const auto file = TRY(task.fds().get(fd.value));
   if (!file->writable()) return Errno::kBadF;
-  const mm::Pinned pinned = TRY(pin(task, buffer.addr, size.value, Access::kRead));
+  const mm::Pinned pinned = TRY(task.mm().pin(buffer.addr, size.value, Access::kRead));
   TRY(check_area(offset.value, size.value));
   return write_file(task, *file, TRY(readable_part(*file, pinned)), At::offset(offset.value), {});
 }

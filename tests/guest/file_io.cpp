@@ -47,6 +47,25 @@ CASE(positional_io_leaves_the_offset) {
   CHECK_ERRNO(pwrite(fd, buffer, 1, -1), EINVAL);
 }
 
+CASE(counts_beyond_the_address_space) {
+  int fd = make_file("file", "0123456789"), ends[2];
+  REQUIRE(pipe(ends) == 0);
+  REQUIRE(write(ends[1], "in", 2) == 2);
+  char buffer[16] = {};
+  for (size_t count : {SIZE_MAX, SIZE_MAX - 4096, size_t{SSIZE_MAX}}) {
+    CHECK_ERRNO(syscall(SYS_read, fd, buffer, count), EFAULT);
+    CHECK_ERRNO(syscall(SYS_write, fd, buffer, count), EFAULT);
+    CHECK_ERRNO(syscall(SYS_pread64, fd, buffer, count, 0), EFAULT);
+    CHECK_ERRNO(syscall(SYS_pwrite64, fd, buffer, count, 0), EFAULT);
+    CHECK_ERRNO(syscall(SYS_read, ends[0], buffer, count), EFAULT);
+    CHECK_ERRNO(syscall(SYS_write, ends[1], buffer, count), EFAULT);
+    CHECK_ERRNO(syscall(SYS_read, ends[1], buffer, count), EBADF);
+  }
+  CHECK_EQ(lseek(fd, 0, SEEK_CUR), 0);
+  CHECK_EQ(content_of(fd), "0123456789");
+  CHECK_EQ(read(ends[0], buffer, sizeof buffer), 2);
+}
+
 CASE(vectors) {
   int fd = make_file("file", "");
   iovec out[4] = {{const_cast<char*>("ab"), 2},
