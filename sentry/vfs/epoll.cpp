@@ -111,7 +111,10 @@ class Epoll::Watch final : public FileWatch, public Waiter {
   friend class Epoll;
 
   // Under the lock of the file's queue, and so before entry_ can go: epoll_ is alive.
-  void notified(Events) override { listening_->push(*this); }
+  const FutexWord* notified(Events) override {
+    listening_->push(*this);
+    return nullptr;
+  }
 
   void listen_locked() REQUIRES(mutex_) {
     entry_.reset();

@@ -1,48 +1,23 @@
 #include "sentry/wait/wait.h"
 
-#include <utility>
+#include <array>
+#include <span>
 
 namespace boxrun {
 
-void Sleeper::wake() {
-  Lock lock(mutex_);
-  woken_ = true;
-  changed_.notify_one();
-}
-
-void Sleeper::interrupt() {
-  Lock lock(mutex_);
-  interrupted_ = true;
-  changed_.notify_one();
-}
-
-bool Sleeper::take_interrupt() {
-  Lock lock(mutex_);
-  return std::exchange(interrupted_, false);
-}
-
-bool Sleeper::interrupted() const {
-  Lock lock(mutex_);
-  return interrupted_;
-}
-
-void Sleeper::reset() {
-  Lock lock(mutex_);
-  woken_ = false;
-}
-
 Result<void> Sleeper::sleep(Deadline deadline) {
-  Lock lock(mutex_);
-  while (!woken_) {
-    if (interrupted_) return Errno::kIntr;
-    if (!deadline) {
-      changed_.wait(mutex_);
-    } else if (!changed_.wait_until(mutex_, *deadline) && !woken_) {
-      return interrupted_ ? Errno::kIntr : Errno::kTimedOut;
-    }
+  const auto end = [this](uint32_t bits, Errno error) -> Result<void> {
+    state_.fetch_and(~bits);
+    if (error != Errno::kOk) return error;
+    return {};
+  };
+  for (bool late = false;;) {
+    const uint32_t state = state_.fetch_or(kAsleep) | kAsleep;
+    if ((state & kWoken) != 0) return end(kAsleep | kWoken, Errno::kOk);
+    if ((state & kInterrupted) != 0) return end(kAsleep, Errno::kIntr);
+    if (late) return end(kAsleep, Errno::kTimedOut);
+    late = !futex_wait(state_, state, deadline);
   }
-  woken_ = false;
-  return {};
 }
 
 WaitQueue::Entry::Entry(WaitQueue& queue, Events mask, Waiter& waiter, Mode mode)
@@ -60,12 +35,24 @@ WaitQueue::Entry::~Entry() {
 }
 
 void WaitQueue::notify(Events events, int exclusive) {
-  const NotifyLock lock(*this);
-  for (Entry* entry = head_; entry != nullptr; entry = entry->next_) {
-    if (((entry->mask_ | kError | kHangup) & events) == 0) continue;
-    if (entry->mode_ == Mode::kExclusive && exclusive-- <= 0) continue;
-    entry->waiter_.notified(events);
+  // More of them than fit are woken under the lock: slower, not wrong.
+  std::array<const FutexWord*, 8> words;
+  size_t count = 0;
+  {
+    const NotifyLock lock(*this);
+    for (Entry* entry = head_; entry != nullptr; entry = entry->next_) {
+      if (((entry->mask_ | kError | kHangup) & events) == 0) continue;
+      if (entry->mode_ == Mode::kExclusive && exclusive-- <= 0) continue;
+      const FutexWord* word = entry->waiter_.notified(events);
+      if (word == nullptr) continue;
+      if (count < words.size()) {
+        words[count++] = word;
+      } else {
+        futex_wake(word);
+      }
+    }
   }
+  for (const FutexWord* word : std::span(words).first(count)) futex_wake(word);
 }
 
 bool WaitQueue::empty() const {

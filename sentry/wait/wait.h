@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "src/base/futex.h"
 #include "src/base/result.h"
 #include "src/base/sync.h"
 
@@ -26,36 +27,46 @@ inline constexpr Events kAllEvents = ~Events{0};
 using Deadline = std::optional<std::chrono::steady_clock::time_point>;  // none: forever
 
 // What a WaitQueue calls. `notified` runs under the queue's lock (rank kWaitQueue): it may take
-// only locks of a greater rank, and must not block.
+// only locks of a greater rank, and must not block. It may return a word that somebody sleeps on:
+// the queue wakes that one after it has dropped its lock, which the woken needs at once.
 class Waiter {
  public:
-  virtual void notified(Events events) = 0;
+  virtual const FutexWord* notified(Events events) = 0;
 
  protected:
   ~Waiter() = default;
 };
 
 // The one thing a task's thread sleeps on: a latched wake-up and a latched interruption.
-// sleep() is for its owner's thread; the other methods are for any thread.
+// sleep(), reset() and take_interrupt() are for its owner's thread; the other methods are for any.
 class Sleeper final : public Waiter {
  public:
-  void notified(Events) override { wake(); }
-  void wake() EXCLUDES(mutex_);
+  const FutexWord* notified(Events) override { return add(kWoken); }
+  void wake() { rouse(kWoken); }
   // Makes the current sleep, or the next one, return EINTR until take_interrupt.
-  void interrupt() EXCLUDES(mutex_);
-  bool take_interrupt() EXCLUDES(mutex_);
-  bool interrupted() const EXCLUDES(mutex_);
+  void interrupt() { rouse(kInterrupted); }
+  bool take_interrupt() { return (state_.fetch_and(~kInterrupted) & kInterrupted) != 0; }
+  bool interrupted() const { return (state_.load() & kInterrupted) != 0; }
   // Forgets an earlier wake-up: call before registering entries for a new wait.
-  void reset() EXCLUDES(mutex_);
+  void reset() { state_.fetch_and(~kWoken); }
   // Consumes one wake-up. ETIMEDOUT after the deadline; EINTR when interrupted, which wins over
   // a deadline but not over a wake-up that has already come.
-  Result<void> sleep(Deadline deadline) EXCLUDES(mutex_);
+  Result<void> sleep(Deadline deadline);
 
  private:
-  mutable Mutex mutex_{Rank::kSleeper};
-  CondVar changed_;
-  bool woken_ GUARDED_BY(mutex_) = false;
-  bool interrupted_ GUARDED_BY(mutex_) = false;
+  static constexpr uint32_t kWoken = 1;
+  static constexpr uint32_t kInterrupted = 2;
+  static constexpr uint32_t kAsleep = 4;  // set by the owner before it sleeps, cleared afterwards
+
+  // The word if its owner must be woken now.
+  const FutexWord* add(uint32_t bit) {
+    return (state_.fetch_or(bit) & (kAsleep | bit)) == kAsleep ? &state_ : nullptr;
+  }
+  void rouse(uint32_t bit) {
+    if (const FutexWord* word = add(bit)) futex_wake(word);
+  }
+
+  FutexWord state_ = 0;
 };
 
 // Who waits for an object. The queue must outlive its entries: whoever registers holds a reference

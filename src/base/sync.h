@@ -67,7 +67,7 @@ enum class Rank : int {
   kWaitQueue = 150,
   kEpollReady = 154,  // the ready list of one epoll, taken by notifications
   kEpollQueue = 156,  // wait queues of epolls themselves; nested ones by lock_nested
-  kSleeper = 160,
+  kSleeper = 160,     // what a Context remembers of interruptions
   kViolationLog = 170,
   kLog = 180,
 };
