@@ -38,7 +38,7 @@ std::unique_ptr<Platform> create(const Options& options, Failure& failure) {
   StubError error;
   std::unique_ptr<Platform> platform = PtracePlatform::create(options.memory_file, error);
   if (platform != nullptr && options.losses != nullptr) {
-    Result<UniqueFd> losses = PtracePlatform::watch_losses();
+    Result<UniqueFd> losses = watch_losses();
     if (losses.ok()) {
       *options.losses = std::move(losses).take();
     } else {

@@ -3,8 +3,8 @@
 #include <memory>
 
 #include "platforms/platform.h"
-#include "platforms/ptrace/placement.h"
 #include "platforms/ptrace/stub_process.h"
+#include "platforms/stub/placement.h"
 
 namespace boxrun::platform {
 

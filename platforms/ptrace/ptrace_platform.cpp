@@ -1,38 +1,16 @@
 #include "platforms/ptrace/ptrace_platform.h"
 
-#include <fcntl.h>
-#include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <charconv>
 #include <csignal>
 
 #include "platforms/ptrace/ptrace_context.h"
+#include "platforms/stub/filter.h"
 
 namespace boxrun::platform {
 namespace {
-
-// Ordinary users may not map below it, and neither do our guests.
-uint64_t lowest_user_address() {
-  constexpr uint64_t kDefault = 64 << 10;
-  UniqueFd fd(::open("/proc/sys/vm/mmap_min_addr", O_RDONLY | O_CLOEXEC));
-  char text[32];
-  const ssize_t n = fd ? ::read(fd.get(), text, sizeof text) : -1;
-  uint64_t value = 0;
-  if (n > 0) std::from_chars(text, text + n, value);
-  return std::max(kDefault, page_up(value).value_or(kDefault));
-}
-
-// Every stop of a stub would otherwise send a SIGCHLD to the Sentry.
-void silence_child_stops() {
-  struct sigaction action {};
-  action.sa_handler = SIG_DFL;
-  action.sa_flags = SA_NOCLDSTOP;
-  ::sigaction(SIGCHLD, &action, nullptr);
-}
 
 constexpr HostSyscall kHostSyscalls[] = {
     {SYS_ptrace, "ptrace: all control of stub threads"},
@@ -57,21 +35,13 @@ PtracePlatform::PtracePlatform(std::unique_ptr<Seed> seed, int memory_file, uint
 
 std::unique_ptr<PtracePlatform> PtracePlatform::create(int memory_file, StubError& error) {
   silence_child_stops();
-  std::unique_ptr<Seed> seed = Seed::create(memory_file, error);
+  std::unique_ptr<Seed> seed =
+      Seed::create({.memory_file = memory_file, .filter = stub_filter, .fill_extra = {}}, error);
   if (seed == nullptr) return nullptr;
   std::unique_ptr<PtracePlatform> platform(
       new PtracePlatform(std::move(seed), memory_file, lowest_user_address()));
   if (!platform->prove(error)) return nullptr;
   return platform;
-}
-
-Result<UniqueFd> PtracePlatform::watch_losses() {
-  sigset_t child;
-  sigemptyset(&child);
-  sigaddset(&child, SIGCHLD);
-  // Blocked, it stays pending for the descriptor although its default is to be ignored.
-  ::pthread_sigmask(SIG_BLOCK, &child, nullptr);
-  return own_fd(::signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK));
 }
 
 bool PtracePlatform::prove(StubError& error) {

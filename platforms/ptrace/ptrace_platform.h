@@ -2,8 +2,8 @@
 #include <memory>
 
 #include "platforms/platform.h"
-#include "platforms/ptrace/placement.h"
 #include "platforms/ptrace/stub_process.h"
+#include "platforms/stub/placement.h"
 
 namespace boxrun::platform {
 
@@ -14,11 +14,6 @@ class PtracePlatform final : public Platform {
   // Before the Sentry is sealed, on a thread that lives as long as the process. `memory_file` as in
   // platform::Options. Null with `error` filled when the host does not let us.
   static std::unique_ptr<PtracePlatform> create(int memory_file, StubError& error);
-
-  // Options::losses: the host sends SIGCHLD when a traced thread ends, which few do in ordinary
-  // life. Blocks that signal in the calling thread and all that it makes from now on, which must
-  // be all of the process.
-  static Result<UniqueFd> watch_losses();
 
   std::string_view name() const override { return "ptrace"; }
   Range user_addresses() const override;

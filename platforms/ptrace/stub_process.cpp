@@ -8,33 +8,6 @@
 #include <csignal>
 
 namespace boxrun::platform {
-namespace {
-
-void wait_for_end(pid_t process) {
-  while (::wait4(process, nullptr, __WALL, nullptr) < 0 && errno == EINTR) {
-  }
-}
-
-uint64_t host_prot(Prot prot) {
-  static_assert(static_cast<int>(Prot::kRead) == PROT_READ &&
-                static_cast<int>(Prot::kWrite) == PROT_WRITE &&
-                static_cast<int>(Prot::kExec) == PROT_EXEC);
-  return static_cast<uint64_t>(prot);
-}
-
-}  // namespace
-
-Stubs::~Stubs() {
-  for (const pid_t process : dying_) wait_for_end(process);
-}
-
-void Stubs::bury(pid_t process) {
-  Lock lock(mutex_);
-  dying_.push_back(process);
-  std::erase_if(dying_,
-                [](pid_t p) { return ::wait4(p, nullptr, __WALL | WNOHANG, nullptr) != 0; });
-}
-
 StubProcess::~StubProcess() {
   kill();
   stubs_.bury(leader_);
@@ -59,55 +32,18 @@ bool StubProcess::lost() {
 
 Result<void> StubProcess::apply(std::span<const Op> ops) {
   if (ops.empty()) return lost() ? Errno::kSrch : Errno::kOk;
-  // Before the lock: the files stay open in the stubs' table until the end of this function.
-  std::vector<FileTable::Use> files;
+  // Outlives the lock: the files are given back after it.
+  MappingCalls plan;
   Lock lock(mutex_);
-  std::vector<StubCall> calls;
-  calls.reserve(ops.size());
-  // What will be mapped once the calls before are done; for kProtect only.
-  std::optional<RangeSet> planned;
-  if (std::ranges::any_of(ops, [](const Op& op) { return op.kind == Op::Kind::kProtect; }) &&
-      ops.size() > 1) {
-    planned = mapped_;
-  }
-  Errno planning = Errno::kOk;
-  for (const Op& op : ops) {
-    if (planning != Errno::kOk) break;
-    const uint64_t start = op.guest.start;
-    switch (op.kind) {
-      case Op::Kind::kMap: {
-        Result<FileTable::Use> file = stubs_.files.use(op.host_fd);
-        if (!file.ok()) {
-          planning = file.error();
-          break;
-        }
-        calls.push_back({SYS_mmap,
-                         {start, op.guest.size(), host_prot(op.prot), kGuestMapFlags,
-                          static_cast<uint64_t>(file->number()), op.offset}});
-        files.push_back(std::move(file).take());
-        if (planned) planned->add(op.guest);
-        break;
-      }
-      case Op::Kind::kProtect:
-        // mprotect(2) stops at the first hole; the contract is to skip them.
-        for (const Range part : (planned ? *planned : mapped_).parts(op.guest)) {
-          calls.push_back({SYS_mprotect, {part.start, part.size(), host_prot(op.prot)}});
-        }
-        break;
-      case Op::Kind::kUnmap:
-        calls.push_back({SYS_munmap, {start, op.guest.size()}});
-        if (planned) planned->remove(op.guest);
-        break;
-    }
-  }
+  plan = plan_mapping_calls(ops, mapped_, stubs_.files);
   std::optional<StubThread> leader;
   Result<StubThread*> thread = executor(leader);
   if (!thread.ok()) return Errno::kSrch;
   size_t done = 0;
-  const Result<void> result = run_calls(**thread, calls, done);
-  note_done(std::span(calls).first(done));
+  const Result<void> result = run_calls(**thread, plan.calls, done);
+  note_mapping_calls(std::span(plan.calls).first(done), mapped_);
   if (leader) (void)leader->release();
-  if (result.ok() && planning != Errno::kOk) return planning;
+  if (result.ok() && plan.error != Errno::kOk) return plan.error;
   return result;
 }
 
@@ -125,14 +61,6 @@ Result<void> StubProcess::run_calls(StubThread& thread, std::span<const StubCall
     if (result.error != Errno::kOk) return result.error;
   }
   return {};
-}
-
-void StubProcess::note_done(std::span<const StubCall> done) {
-  for (const StubCall& call : done) {
-    const Range range{call.args[0], call.args[0] + call.args[1]};
-    if (call.number == SYS_mmap) mapped_.add(range);
-    if (call.number == SYS_munmap) mapped_.remove(range);
-  }
 }
 
 Result<Ref<StubProcess>> StubProcess::fork() {

@@ -11,32 +11,13 @@
 
 #include "platforms/platform.h"
 #include "platforms/ptrace/stub_thread.h"
-#include "platforms/stub/file_table.h"
+#include "platforms/stub/mapping_calls.h"
 #include "platforms/stub/range_set.h"
-#include "platforms/stub/seed.h"
+#include "platforms/stub/stubs.h"
 #include "src/base/ref.h"
 #include "src/base/sync.h"
 
 namespace boxrun::platform {
-
-// What all stub processes of one platform instance share. Outlives them.
-struct Stubs {
-  Stubs(std::unique_ptr<Seed> first, int memory_file, pid_t self)
-      : seed(std::move(first)), files(*seed, memory_file), sentry(self) {}
-  ~Stubs();
-
-  const std::unique_ptr<Seed> seed;
-  FileTable files;
-  const pid_t sentry;
-
-  // Collects killed stub processes: those already gone at once, this one later if need be, so that
-  // nobody waits for the host to tear an address space down.
-  void bury(pid_t process);
-
- private:
-  Mutex mutex_{Rank::kStubFiles};
-  std::vector<pid_t> dying_ GUARDED_BY(mutex_);
-};
 
 // One stub process: the host side of an address space. Its first thread, the leader, never runs
 // guest code: it is parked and untraced, and any Sentry thread can trace it for a moment to change
@@ -61,7 +42,7 @@ class StubProcess final : public RefCounted {
   void detach(std::unique_ptr<StubThread> thread);
 
   // Whether it ended by itself while threads are attached. They do not end all at once, but each
-  // end is told of (PtracePlatform::watch_losses): asked after the last one, it says yes.
+  // end is told of (watch_losses): asked after the last one, it says yes.
   bool lost();
   void kill();
   pid_t leader() const { return leader_; }
@@ -72,7 +53,6 @@ class StubProcess final : public RefCounted {
   Result<pid_t> new_thread() REQUIRES(mutex_);
   Result<void> run_calls(StubThread& thread, std::span<const StubCall> calls, size_t& done)
       REQUIRES(mutex_);
-  void note_done(std::span<const StubCall> done) REQUIRES(mutex_);
 
   static constexpr size_t kMaxParked = 8;
 

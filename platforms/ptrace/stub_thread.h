@@ -12,10 +12,6 @@
 
 namespace boxrun::platform {
 
-// The signal by which interrupt() reaches a running guest thread. No kernel code sends it, and like
-// every standard signal it is pending at most once.
-inline constexpr int kDoorbell = SIGSTKFLT;
-
 // One thread of a stub process, traced by the calling host thread from seize() to release() or its
 // death; every method but the constructor and ended() is for that host thread only. Stopped
 // whenever no method runs. Methods that find the thread dead return ESRCH and dead() is true from

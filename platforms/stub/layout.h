@@ -2,12 +2,14 @@
 // address range.
 //
 //   base            text, read-execute: stub_text.S
-//   base + 1 page   list of system calls, read-only for the stub; the tracer writes it
+//   base + 1 page   list of system calls, read-only for the stub; the Sentry writes it
 //   base + 2 pages  the seed's own page, read-write; only in the seed, which runs no guest code
+//   base + 3 pages  further pages of the platform (StubExtra): text, then constants
 #pragma once
 #include <sched.h>
 
 #include <array>
+#include <csignal>
 #include <cstddef>
 #include <cstdint>
 
@@ -41,15 +43,21 @@ inline constexpr size_t kStubListCapacity = kPageSize / sizeof(StubCall);
 // nobody else has.
 inline constexpr int kStubSocketFd = 0;  // the seed's end of its request socket
 inline constexpr int kStubMemoryFd = 1;  // the memory file
+inline constexpr int kStubControlFd =
+    2;  // systrap: the file of the pages that a stub shares with us
 
-// clone(2) flags of a new stub process and of a new stub thread; the filter allows no others.
+// clone(2) flags of a new stub process and of a new stub thread; the filters allow no others.
 inline constexpr uint64_t kCloneProcess = CLONE_PARENT | CLONE_FILES;
 inline constexpr uint64_t kCloneThread =
     CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
 static_assert(kCloneProcess == 0x8400);  // stub_text.S
 
-// mmap(2) flags of guest mappings; the filter allows no others.
+// mmap(2) flags of guest mappings; the filters allow no others.
 inline constexpr uint64_t kGuestMapFlags = 0x4011;  // MAP_NORESERVE | MAP_FIXED | MAP_SHARED
+
+// The signal by which Context::interrupt() reaches a running guest thread. No kernel code sends it,
+// and like every standard signal it is pending at most once.
+inline constexpr int kDoorbell = SIGSTKFLT;
 
 // The end of user addresses with 4-level page tables (TASK_SIZE_MAX).
 inline constexpr uint64_t kUserEnd = 0x7ffffffff000;
@@ -57,11 +65,12 @@ inline constexpr uint64_t kUserEnd = 0x7ffffffff000;
 // Where the stub area of one platform instance is.
 struct StubLayout {
   uint64_t base = 0;
+  uint64_t pages = 3;
 
-  static constexpr uint64_t kSize = 3 * kPageSize;
   uint64_t list() const { return base + kPageSize; }
   uint64_t seed_page() const { return base + 2 * kPageSize; }
-  Range range() const { return {base, base + kSize}; }
+  uint64_t extra() const { return base + 3 * kPageSize; }
+  Range range() const { return {base, base + pages * kPageSize}; }
   // Where a label of stub_text.S is in a stub.
   uint64_t address_of(const char* label) const {
     return base + static_cast<uint64_t>(label - boxrun_stub_text);
@@ -84,5 +93,7 @@ inline constexpr uint32_t kSeedPing = 0;
 inline constexpr uint32_t kSeedReceive = 1;  // with a descriptor: its number in the stubs' table
 inline constexpr uint32_t kSeedDiscard = 2;  // closes descriptor `argument` of that table
 inline constexpr uint32_t kSeedFork = 3;     // an empty stub process: its process id
+// The same with a mapper thread, whose page is `argument` in the control file (systrap).
+inline constexpr uint32_t kSeedForkMapper = 4;
 
 }  // namespace boxrun::platform

@@ -12,7 +12,6 @@
 #include <cstring>
 #include <vector>
 
-#include "platforms/stub/filter.h"
 #include "platforms/stub/seed_child.h"
 #include "src/base/check.h"
 
@@ -26,15 +25,16 @@ static_assert(CMSG_SPACE(sizeof(int)) == sizeof SeedPage::control);
 static_assert(offsetof(msghdr, msg_controllen) == 40);  // stub_text.S
 
 // Maps the stub area in the calling process, at the first place that is free.
-Result<StubLayout> map_stub_area() {
+Result<StubLayout> map_stub_area(uint64_t pages) {
+  const uint64_t size = pages * kPageSize;
   constexpr uint64_t kStep = 1 << 20;
   for (int i = 0; i < 64; i++) {
     const uint64_t base = kUserEnd - (1 << 16) - static_cast<uint64_t>(i) * kStep;
-    void* p = ::mmap(reinterpret_cast<void*>(base), StubLayout::kSize, PROT_READ | PROT_WRITE,
+    void* p = ::mmap(reinterpret_cast<void*>(base), size, PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     if (p == MAP_FAILED) continue;
-    if (reinterpret_cast<uint64_t>(p) == base) return StubLayout{base};
-    ::munmap(p, StubLayout::kSize);  // Linux before 4.17 takes the address for a hint
+    if (reinterpret_cast<uint64_t>(p) == base) return StubLayout{base, pages};
+    ::munmap(p, size);  // Linux before 4.17 takes the address for a hint
   }
   return Errno::kNoMem;
 }
@@ -51,17 +51,25 @@ void fill_seed_page(const StubLayout& layout) {
   std::memcpy(page->message, &message, sizeof message);
 }
 
-Result<void> fill_stub_area(const StubLayout& layout) {
+Result<void> protect(uint64_t page, uint64_t size, int protection) {
+  if (::mprotect(reinterpret_cast<void*>(page), size, protection) != 0) return last_error();
+  return {};
+}
+
+Result<void> fill_stub_area(const StubLayout& layout, const SeedOptions& options) {
   const auto size = static_cast<size_t>(boxrun_stub_text_end - boxrun_stub_text);
   CHECK(size <= kPageSize);
   auto* text = reinterpret_cast<char*>(layout.base);
   std::memset(text, 0xcc, kPageSize);  // int3
   std::memcpy(text, boxrun_stub_text, size);
   fill_seed_page(layout);
-  if (::mprotect(text, kPageSize, PROT_READ | PROT_EXEC) != 0) return last_error();
-  auto* list = reinterpret_cast<char*>(layout.list());
-  if (::mprotect(list, kPageSize, PROT_READ) != 0) return last_error();
-  return {};
+  if (options.fill_extra) options.fill_extra(layout);
+  TRY(protect(layout.base, kPageSize, PROT_READ | PROT_EXEC));
+  TRY(protect(layout.list(), kPageSize, PROT_READ));
+  if (layout.pages <= 3) return {};
+  TRY(protect(layout.extra(), kPageSize, PROT_READ | PROT_EXEC));
+  const uint64_t rest = layout.extra() + kPageSize;
+  return protect(rest, layout.range().end - rest, PROT_READ);
 }
 
 // glibc's registration of the calling thread.
@@ -72,12 +80,17 @@ void use_own_rseq(SeedChild& plan) {
   plan.rseq_size = std::max<size_t>(__rseq_size, 32);
 }
 
-SeedChild plan_child(const StubLayout& layout, int socket, int memory_file) {
+SeedChild plan_child(const StubLayout& layout, int socket, const SeedOptions& options) {
   const uint64_t page = layout.seed_page();
   SeedChild plan;
   plan.sentry = ::getpid();
   plan.socket = socket;
-  plan.memory_file = memory_file;
+  plan.memory_file = options.memory_file;
+  plan.control_file = options.control_file;
+  if (options.signal_handler != 0) {
+    plan.signal_handler = layout.extra() + options.signal_handler;
+    plan.signal_restorer = layout.extra() + options.signal_restorer;
+  }
   plan.entry = layout.address_of(boxrun_stub_seed);
   plan.below = layout.base;
   plan.above = layout.range().end;
@@ -96,7 +109,7 @@ SeedChild plan_child(const StubLayout& layout, int socket, int memory_file) {
 Seed::Seed(const StubLayout& layout, pid_t pid, UniqueFd socket)
     : layout_(layout), pid_(pid), socket_(std::move(socket)) {}
 
-std::unique_ptr<Seed> Seed::create(int memory_file, StubError& error) {
+std::unique_ptr<Seed> Seed::create(const SeedOptions& options, StubError& error) {
   const auto fail = [&error](const char* step, Errno e) {
     error = {step, e};
     return nullptr;
@@ -111,21 +124,24 @@ std::unique_ptr<Seed> Seed::create(int memory_file, StubError& error) {
   // waits are bounded and look whether the seed lives.
   const timeval bound{0, 200'000};
   ::setsockopt(mine.get(), SOL_SOCKET, SO_RCVTIMEO, &bound, sizeof bound);
-  Result<StubLayout> layout = map_stub_area();
+  Result<StubLayout> layout = map_stub_area(options.pages);
   if (!layout.ok()) return fail("map the stub area", layout.error());
-  const Result<void> filled = fill_stub_area(*layout);
+  const Result<void> filled = fill_stub_area(*layout, options);
 
-  std::vector<sock_filter> filter = stub_filter(*layout);
-  SeedChild plan = plan_child(*layout, theirs.get(), memory_file);
+  std::vector<sock_filter> filter = options.filter(*layout);
+  SeedChild plan = plan_child(*layout, theirs.get(), options);
   plan.filter = {static_cast<unsigned short>(filter.size()), filter.data()};
   sigset_t all, before;
   sigfillset(&all);
   ::pthread_sigmask(SIG_SETMASK, &all, &before);
-  const long pid = filled.ok() ? ::syscall(SYS_clone, 0, nullptr, nullptr, nullptr, nullptr) : -1;
+  // Stubs that nobody traces tell of their end by this signal, which they inherit (CLONE_PARENT).
+  const long exit_signal = options.signal_handler != 0 ? SIGCHLD : 0;
+  const long pid =
+      filled.ok() ? ::syscall(SYS_clone, exit_signal, nullptr, nullptr, nullptr, nullptr) : -1;
   if (pid == 0) run_seed_child(plan);
   const Errno clone_error = filled.ok() ? last_error() : filled.error();
   ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  ::munmap(reinterpret_cast<void*>(layout->base), StubLayout::kSize);
+  ::munmap(reinterpret_cast<void*>(layout->base), layout->range().size());
   if (pid < 0) return fail("fork the first stub", clone_error);
   theirs.reset();
 
@@ -187,6 +203,12 @@ Result<int64_t> Seed::request(uint32_t what, uint32_t argument, int fd) {
 
 Result<pid_t> Seed::fork() {
   const int64_t reply = TRY(request(kSeedFork, 0, -1));
+  if (reply <= 0) return from_host(static_cast<int>(-reply));
+  return static_cast<pid_t>(reply);
+}
+
+Result<pid_t> Seed::fork_mapper(uint32_t page) {
+  const int64_t reply = TRY(request(kSeedForkMapper, page, -1));
   if (reply <= 0) return from_host(static_cast<int>(-reply));
   return static_cast<pid_t>(reply);
 }

@@ -27,6 +27,8 @@ const char* seed_step_name(SeedStep step) {
       return "set up the descriptors of the first stub";
     case SeedStep::kThreadState:
       return "clear the thread state of the first stub";
+    case SeedStep::kSignals:
+      return "set the signal handlers of the first stub";
     case SeedStep::kLimits:
       return "limit the core dumps of the first stub";
     case SeedStep::kCapabilities:
@@ -41,28 +43,37 @@ const char* seed_step_name(SeedStep step) {
 
 namespace {
 
+constexpr uint64_t kSaRestorer = 0x04000000;  // SA_RESTORER: asm/signal.h
+
 [[noreturn]] void fail(int socket, SeedStep step) {
   const uint64_t packet = static_cast<uint64_t>(step) << 32 | static_cast<uint32_t>(errno);
   (void)::syscall(SYS_sendto, socket, &packet, sizeof packet, MSG_NOSIGNAL, nullptr, 0);
   for (;;) ::syscall(SYS_exit_group, 1);
 }
 
+// Gives `fd`, which was moved out of the way, its number in the stubs' table.
+void place(long fd, int number, int report_to) {
+  if (fd < 0 || ::syscall(SYS_dup3, fd, number, O_CLOEXEC) < 0) {
+    fail(report_to, SeedStep::kDescriptors);
+  }
+}
+
 void set_up_descriptors(const SeedChild& plan) {
-  // Both are moved out of the way first: either may be at the number of the other.
-  const long socket = ::syscall(SYS_fcntl, plan.socket, F_DUPFD, 3);
+  // All are moved out of the way first: each may be at the number of another.
+  constexpr int kFirstFree = kStubControlFd + 1;
+  const long socket = ::syscall(SYS_fcntl, plan.socket, F_DUPFD, kFirstFree);
   if (socket < 0) fail(plan.socket, SeedStep::kDescriptors);
   const int socket_fd = static_cast<int>(socket);
-  unsigned first_closed = kStubMemoryFd;
-  if (plan.memory_file >= 0) {
-    const long memory = ::syscall(SYS_fcntl, plan.memory_file, F_DUPFD, 3);
-    if (memory < 0 || ::syscall(SYS_dup3, memory, kStubMemoryFd, O_CLOEXEC) < 0) {
-      fail(socket_fd, SeedStep::kDescriptors);
-    }
-    first_closed = kStubMemoryFd + 1;
-  }
-  if (::syscall(SYS_dup3, socket_fd, kStubSocketFd, O_CLOEXEC) < 0) {
-    fail(socket_fd, SeedStep::kDescriptors);
-  }
+  const bool has_memory = plan.memory_file >= 0;
+  const bool has_control = plan.control_file >= 0;
+  const long memory = has_memory ? ::syscall(SYS_fcntl, plan.memory_file, F_DUPFD, kFirstFree) : -1;
+  const long control =
+      has_control ? ::syscall(SYS_fcntl, plan.control_file, F_DUPFD, kFirstFree) : -1;
+  if (has_memory) place(memory, kStubMemoryFd, socket_fd);
+  if (has_control) place(control, kStubControlFd, socket_fd);
+  place(socket_fd, kStubSocketFd, socket_fd);
+  if (!has_memory) ::syscall(SYS_close, kStubMemoryFd);
+  const unsigned first_closed = has_control ? kFirstFree : kStubControlFd;
   if (::syscall(SYS_close_range, first_closed, ~0U, 0) == 0) return;
   // Linux before 5.9.
   constexpr uint64_t kMany = 1 << 20;
@@ -91,6 +102,20 @@ void clear_thread_state(const SeedChild& plan) {
   // none this fails, as it should.
   constexpr int kShadowStackDisable = 0x5002;  // ARCH_SHSTK_DISABLE
   ::syscall(SYS_arch_prctl, kShadowStackDisable, 1UL);
+}
+
+// Those that guest code raises, and the one that interrupts it. Stubs inherit the handlers.
+void set_signal_handlers(const SeedChild& plan) {
+  if (plan.signal_handler == 0) return;
+  struct {  // struct sigaction of the kernel
+    uint64_t handler, flags, restorer, mask;
+  } action{plan.signal_handler, SA_SIGINFO | SA_ONSTACK | SA_NODEFER | kSaRestorer,
+           plan.signal_restorer, 0};
+  for (const int signo : {SIGSYS, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, kDoorbell}) {
+    if (::syscall(SYS_rt_sigaction, signo, &action, nullptr, sizeof action.mask) != 0) {
+      fail(kStubSocketFd, SeedStep::kSignals);
+    }
+  }
 }
 
 void drop_privileges(const SeedChild& plan) {
@@ -140,6 +165,7 @@ void run_seed_child(const SeedChild& plan) {
   if (::syscall(SYS_setsid) < 0) fail(plan.socket, SeedStep::kSession);
   set_up_descriptors(plan);
   clear_thread_state(plan);
+  set_signal_handlers(plan);
   drop_privileges(plan);
   enter_stub_text(plan);
 }

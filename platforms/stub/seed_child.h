@@ -15,6 +15,7 @@ enum class SeedStep : uint32_t {
   kSession,
   kDescriptors,
   kThreadState,
+  kSignals,
   kLimits,
   kCapabilities,
   kPrivileges,
@@ -27,6 +28,9 @@ struct SeedChild {
   pid_t sentry = 0;
   int socket = -1;
   int memory_file = -1;
+  int control_file = -1;
+  uint64_t signal_handler = 0;  // 0: none
+  uint64_t signal_restorer = 0;
   sock_fprog filter{};
   void* rseq_area = nullptr;
   size_t rseq_size = 0;  // 0: not registered

@@ -116,6 +116,8 @@ serve:
         je      discard
         cmp     $3, %ecx
         je      fork
+        cmp     $4, %ecx
+        je      fork
 reply:
         mov     %rax, (%r14)
         mov     $SYS_sendto, %eax
@@ -145,11 +147,17 @@ fork:
         syscall
         test    %rax, %rax
         jnz     reply
+        mov     (%rbp), %ebx            # kSeedFork or kSeedForkMapper
+        mov     4(%rbp), %r9d
+        shl     $12, %r9
         mov     $SYS_munmap, %eax
         mov     %r15, %rdi
         mov     $4096, %esi
         syscall
-        jmp     new_process
+        cmp     $4, %ebx
+        jne     new_process
+        lea     boxrun_stub_text+3*4096(%rip), %rax
+        jmp     *%rax                   # boxrun_systrap_text: r9 page, r12 the Sentry
 
 die:
         mov     $SYS_exit_group, %eax

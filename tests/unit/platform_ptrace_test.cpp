@@ -261,7 +261,7 @@ TEST_CASE("a stub that is killed while its threads are stopped is told of") {
   sigset_t before;
   ::pthread_sigmask(SIG_SETMASK, nullptr, &before);
   on_ptrace([](Machine& m) {
-    const UniqueFd losses = PtracePlatform::watch_losses().take();
+    const UniqueFd losses = watch_losses().take();
     const auto readable = [&losses](int timeout_ms) {
       pollfd wait{losses.get(), POLLIN, 0};
       return ::poll(&wait, 1, timeout_ms) == 1;

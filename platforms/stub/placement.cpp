@@ -1,4 +1,4 @@
-#include "platforms/ptrace/placement.h"
+#include "platforms/stub/placement.h"
 
 #include <sys/syscall.h>
 #include <unistd.h>
