@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -35,9 +36,12 @@ class FilterAssembler {
     emit(BPF_JMP | BPF_JGE | BPF_K, if_so, if_not, value);
   }
 
+  void allow(int number, std::initializer_list<Exactly> args = {}) {
+    allow(number, std::span(args.begin(), args.size()));
+  }
   // Allows `number` when every argument matches. Expects the number in the accumulator and leaves
   // it there for the next row.
-  void allow(int number, std::initializer_list<Exactly> args = {}) {
+  void allow(int number, std::span<const Exactly> args) {
     // Per argument: load, compare, load, compare; then the verdict, and a reload of the number.
     const size_t size = args.size() * 4 + 1 + (args.size() == 0 ? 0 : 1);
     size_t left = size;

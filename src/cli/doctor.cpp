@@ -66,7 +66,9 @@ HostCheck check_platform(const std::string& kind) {
     if (platform::create({kind, memory.get()}, failure) == nullptr) return {failure, {}};
     return {};
   });
-  HostCheck check{"platform " + kind, !message.failure.has_value(), true, "works", {}};
+  // What `auto` takes must be there.
+  const bool required = kind == "ptrace";
+  HostCheck check{"platform " + kind, !message.failure.has_value(), required, "works", {}};
   if (message.failure) {
     check.detail =
         fmt::format("cannot {}: {}", message.failure->what, words(message.failure->error));
@@ -122,7 +124,7 @@ HostCheck check_open_files() {
 }  // namespace
 
 std::vector<HostCheck> examine_host() {
-  return {check_kernel(),     check_platform("ptrace"), check_seccomp(),
+  return {check_kernel(),     check_platform("ptrace"), check_platform("systrap"), check_seccomp(),
           check_namespaces(), check_landlock(),         check_open_files()};
 }
 

@@ -175,7 +175,7 @@ constexpr V kReport = "Report";
 constexpr Option kOptions[] = {
     {'p', "profile", kValue, "NAME|FILE", "lay a profile over those before it; repeatable", kPolicy,
      [](V, R&) -> Expected<bool> { return true; }},  // see named_profiles
-    {0, "platform", kValue, "auto|ptrace", "how system calls are trapped", kPolicy, set_platform},
+    {0, "platform", kValue, "auto|ptrace|systrap", "how system calls are trapped", kPolicy, set_platform},
     {0, "net", kValue, "none|loopback", "which network the target has", kPolicy,
      [](V v, R& r) { return store(parse_choice(v, profile::kNetworkModes), r.profile.network); }},
     {0, "deny-syscall", kValue, "NAME[=ERRNO|log|kill]", "deny system calls by name, glob or @group", kPolicy, add_syscall_rule},

@@ -64,7 +64,7 @@ inline constexpr Name<report::Color> kColors[] = {{"auto", report::Color::kAuto}
                                                   {"always", report::Color::kAlways},
                                                   {"never", report::Color::kNever}};
 // What --platform and [platform] kind take; which of them work here, the factory knows.
-inline constexpr std::string_view kPlatforms[] = {"auto", "ptrace"};
+inline constexpr std::string_view kPlatforms[] = {"auto", "ptrace", "systrap"};
 
 // "'rq' is none of ro, rw, overlay; did you mean 'rw'?"
 Error not_one_of(std::string_view text, std::span<const std::string_view> names);

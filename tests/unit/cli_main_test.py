@@ -111,7 +111,7 @@ class Main(unittest.TestCase):
     def test_doctor(self):
         report = json.loads(boxrun("doctor", "--json").stdout)
         names = [check["name"] for check in report["checks"]]
-        self.assertEqual(names[:3], ["kernel", "platform ptrace", "seccomp"])
+        self.assertEqual(names[:4], ["kernel", "platform ptrace", "platform systrap", "seccomp"])
         text = boxrun("doctor")
         self.assertEqual(text.returncode, 0 if report["usable"] else 125)
         for name in names:

@@ -33,9 +33,7 @@ void on_ptrace(const std::function<void(Machine&)>& body) {
   });
 }
 
-pid_t leader_of(AddressSpace& space) {
-  return static_cast<PtraceAddressSpace&>(space).process()->leader();
-}
+void on_stubs(const std::function<void(Machine&)>& body) { on_platforms(Which::kRealCode, body); }
 
 std::string read_file(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
@@ -130,7 +128,7 @@ TEST_CASE("a stub holds nothing of the Sentry and no rights") {
     GuestThread t(*m.platform, m.add_program());
     t.start(guest_syscall);
     REQUIRE(t.run().why == Why::kSyscall);
-    const pid_t stub = leader_of(*m.space);
+    const pid_t stub = leader_of(m, *m.space);
     const std::string proc = "/proc/" + std::to_string(stub);
     std::istringstream maps(read_file(proc + "/maps"));
     int stub_pages = 0;
@@ -210,14 +208,14 @@ TEST_CASE("the stub filter allows its own calls and kills the stub for every oth
 }
 
 TEST_CASE("a stub that is killed is lost at once, wherever its threads are") {
-  on_ptrace([](Machine& m) {
+  on_stubs([](Machine& m) {
     // While it runs.
     {
       GuestThread t(*m.platform, m.add_program());
       t.start(guest_spin);
       std::thread killer([&] {
         std::this_thread::sleep_for(10ms);
-        ::kill(leader_of(*m.space), SIGKILL);
+        ::kill(leader_of(m, *m.space), SIGKILL);
       });
       CHECK(t.run().why == Why::kLost);
       CHECK(t.run().why == Why::kLost);
@@ -229,7 +227,7 @@ TEST_CASE("a stub that is killed is lost at once, wherever its threads are") {
       GuestThread t(*m.platform, m.add_program());
       t.start(guest_syscall);
       REQUIRE(t.run().why == Why::kSyscall);
-      ::kill(leader_of(*m.space), SIGKILL);
+      ::kill(leader_of(m, *m.space), SIGKILL);
       if (i == 0) CHECK(map_program(*m.space, m.memory).error() == Errno::kSrch);
       if (i == 1) (void)t.cpu.registers();
       CHECK(t.run_with(0).why == Why::kLost);
@@ -240,7 +238,7 @@ TEST_CASE("a stub that is killed is lost at once, wherever its threads are") {
       GuestThread t(*m.platform, m.add_program());
       t.start(guest_syscall);
       REQUIRE(t.run().why == Why::kSyscall);
-      ::kill(leader_of(*m.space), SIGKILL);
+      ::kill(leader_of(m, *m.space), SIGKILL);
       std::thread([&] {
         CHECK(map_program(*m.space, m.memory).error() == Errno::kSrch);
         CHECK_FALSE(m.platform->new_address_space(m.space.get()).ok());
@@ -285,7 +283,7 @@ TEST_CASE("a stub that is killed while its threads are stopped is told of") {
       }).join();
       CHECK_FALSE(readable(0));
       CHECK(m.space->apply({}).ok());
-      ::kill(leader_of(*m.space), SIGKILL);
+      ::kill(leader_of(m, *m.space), SIGKILL);
       CHECK(readable(10'000));
       CHECK(m.space->apply({}).error() == Errno::kSrch);
       CHECK(other->apply({}).ok());
@@ -296,7 +294,7 @@ TEST_CASE("a stub that is killed while its threads are stopped is told of") {
 }
 
 TEST_CASE("an address space at work is not taken for a lost one") {
-  on_ptrace([](Machine& m) {
+  on_stubs([](Machine& m) {
     GuestThread t(*m.platform, m.add_program());
     t.start(guest_syscall);
     REQUIRE(t.run().why == Why::kSyscall);
@@ -313,7 +311,7 @@ TEST_CASE("an address space at work is not taken for a lost one") {
 }
 
 TEST_CASE("a leader that is killed during foreign work is noticed") {
-  on_ptrace([](Machine& m) {
+  on_stubs([](Machine& m) {
     for (int i = 0; i < 20; i++) {
       GuestThread t(*m.platform, m.add_program());
       t.start(guest_syscall);
@@ -325,7 +323,7 @@ TEST_CASE("a leader that is killed during foreign work is noticed") {
         end.store(true);
       });
       std::this_thread::sleep_for(std::chrono::microseconds(500 + 37 * i));
-      ::kill(leader_of(*m.space), SIGKILL);
+      ::kill(leader_of(m, *m.space), SIGKILL);
       // This thread does not reap its own stub meanwhile.
       foreign.join();
       CHECK(end.load());
@@ -339,7 +337,7 @@ TEST_CASE("signals of other processes do not reach the guest") {
     GuestThread t(*m.platform, m.add_program());
     t.start(guest_syscall);
     REQUIRE(t.run().why == Why::kSyscall);
-    const pid_t stub = leader_of(*m.space);
+    const pid_t stub = leader_of(m, *m.space);
     for (const int signo : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGSEGV, SIGTRAP, SIGCHLD, SIGSTOP,
                             SIGCONT, kDoorbell}) {
       CAPTURE(signo);
@@ -363,13 +361,16 @@ TEST_CASE("stubs die with the Sentry") {
     std::string reason;
     std::unique_ptr<Platform> platform = make_platform("ptrace", memory.fd(), reason);
     if (platform == nullptr) ::_exit(1);
+    const auto leader = [](AddressSpace& space) {
+      return static_cast<PtraceAddressSpace&>(space).process()->leader();
+    };
     auto parent = std::move(platform->new_address_space(nullptr)).take();
     (void)map_program(*parent, memory);
     GuestThread t(*platform, *parent);
     t.start(guest_syscall);
     (void)t.run();
     auto idle = std::move(platform->new_address_space(parent.get())).take();
-    const pid_t stubs[2] = {leader_of(*parent), leader_of(*idle)};
+    const pid_t stubs[2] = {leader(*parent), leader(*idle)};
     (void)!::write(ends[1], stubs, sizeof stubs);
     t.start(guest_spin);
     for (;;) (void)t.run();

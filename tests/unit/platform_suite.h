@@ -6,6 +6,7 @@
 
 #include "platforms/fake/fake_platform.h"
 #include "platforms/ptrace/ptrace_platform.h"
+#include "platforms/systrap/systrap_platform.h"
 #include "tests/unit/platform_machine.h"
 
 namespace boxrun::platform {
@@ -62,10 +63,20 @@ inline std::unique_ptr<Platform> make_platform(const std::string& kind, int memo
     return fake;
   }
   StubError error;
-  std::unique_ptr<Platform> platform = PtracePlatform::create(memory_file, error);
+  std::unique_ptr<Platform> platform;
+  if (kind == "ptrace") platform = PtracePlatform::create(memory_file, error);
+  if (kind == "systrap") platform = SystrapPlatform::create(memory_file, error);
   if (platform == nullptr)
     reason = std::string(error.step) + ": " + std::string(errno_name(error.error));
   return platform;
+}
+
+// The first process of a stub.
+inline pid_t leader_of(const Machine& machine, AddressSpace& space) {
+  if (machine.kind == "systrap") {
+    return static_cast<SystrapAddressSpace&>(space).process()->process();
+  }
+  return static_cast<PtraceAddressSpace&>(space).process()->leader();
 }
 
 }  // namespace boxrun::platform
@@ -78,7 +89,7 @@ enum class Which : uint8_t { kAll, kRealCode };
 
 // Runs `body` once on every platform of this host, or on those that run machine code.
 inline void on_platforms(Which which, const std::function<void(Machine&)>& body) {
-  for (const char* kind : {"fake", "ptrace"}) {
+  for (const char* kind : {"fake", "ptrace", "systrap"}) {
     if (which == Which::kRealCode && std::string(kind) == "fake") continue;
     CAPTURE(kind);
     Machine machine{.kind = kind};

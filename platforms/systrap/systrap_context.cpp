@@ -1,0 +1,235 @@
+#include "platforms/systrap/systrap_context.h"
+
+#include <linux/audit.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <utility>
+
+namespace boxrun::platform {
+namespace {
+
+using namespace std::chrono_literals;
+
+using Clock = std::chrono::steady_clock;
+
+constexpr uint64_t kX32Bit = 0x40000000;  // __X32_SYSCALL_BIT
+
+// How often to look whether somebody interrupts or the process is gone; how often to ring again,
+// and when to give up: a guest thread can block every signal, but then it has broken the protocol.
+constexpr auto kLookAgain = 100ms;
+constexpr auto kRingAgain = 20ms;
+constexpr auto kPatience = 8s;
+
+bool canonical(uint64_t address) {
+  return static_cast<uint64_t>(static_cast<int64_t>(address << 16) >> 16) == address;
+}
+
+uint64_t base_or_zero(uint64_t base) { return canonical(base) ? base : 0; }
+
+}  // namespace
+
+SystrapContext::~SystrapContext() { leave(); }
+
+Stop SystrapContext::run(AddressSpace& address_space, CpuState& cpu) {
+  const Ref<GuestProcess>& process = static_cast<SystrapAddressSpace&>(address_space).process();
+  Result<Stop> stop = Errno::kSrch;
+  if (latched_.exchange(false)) return {.why = Why::kInterrupted};
+  if (process == process_ || move_to(process, cpu).ok()) {
+    running_.store(true);
+    stop = run_until_stop(cpu);
+    running_.store(false);
+  }
+  if (stop.ok()) return *stop;
+  process->kill();
+  cpu.stopped(*this);
+  return {.why = Why::kLost};
+}
+
+void SystrapContext::interrupt() {
+  latched_.store(true);
+  Lock lock(mutex_);
+  if (!running_.load() || doorbell_thread_ == 0) return;
+  ::syscall(SYS_tgkill, doorbell_process_, doorbell_thread_, kDoorbell);
+}
+
+Result<void> SystrapContext::move_to(const Ref<GuestProcess>& process, CpuState& cpu) {
+  if (process_) {
+    // The state that the caller did not replace moves along.
+    cpu.registers_for_write();
+    cpu.xstate_for_write();
+  }
+  leave();
+  thread_ = TRY(process->attach());
+  process_ = process;
+  pair_.enter(thread_.thread);
+  {
+    Lock lock(mutex_);
+    doorbell_process_ = process->process();
+    doorbell_thread_ = thread_.thread;
+  }
+  // The stop in which a new thread asks for registers, or the last one of a parked thread.
+  TRY(wait_for_stop());
+  stop_ = frame_->read(0);
+  return {};
+}
+
+void SystrapContext::leave() {
+  if (!process_) return;
+  {
+    Lock lock(mutex_);
+    doorbell_thread_ = 0;
+  }
+  pair_.leave();
+  process_->detach(thread_);
+  process_ = nullptr;
+  frame_.reset();
+}
+
+Result<void> SystrapContext::write_back(CpuState& cpu) {
+  if (cpu.registers_dirty()) {
+    const Registers& r = cpu.registers();
+    frame_->write(r);
+    ThreadSlot& shared = slot();
+    shared.fs_base = base_or_zero(r.fs_base);
+    shared.gs_base = base_or_zero(r.gs_base);
+    shared.set_bases = 1;
+  } else if (cpu.result_dirty()) {
+    frame_->set_result(cpu.result());
+  }
+  if (cpu.xstate_dirty()) TRY(frame_->write_xstate(cpu.xstate()));
+  cpu.written();
+  return {};
+}
+
+Result<Stop> SystrapContext::run_until_stop(CpuState& cpu) {
+  if (latched_.exchange(false)) return Stop{.why = Why::kInterrupted};
+  if (cpu.registers_dirty() && !canonical(cpu.registers().rip)) {
+    // The host would refuse to go there, as it does after a sigreturn(2) of Linux.
+    return Stop{.why = Why::kTrap, .signo = SIGSEGV, .code = SI_KERNEL};
+  }
+  TRY(write_back(cpu));
+  for (;;) {
+    pair_.guest_runs();
+    resume();
+    TRY(wait_for_stop());
+    pair_.guest_stopped();
+    if (std::optional<Stop> stop = TRY(handle_stop(cpu))) return *stop;
+    // Guest code can make stops without meaning for ever.
+    if (latched_.exchange(false)) {
+      cpu.stopped(*this);
+      return Stop{.why = Why::kInterrupted};
+    }
+  }
+}
+
+void SystrapContext::resume() {
+  ThreadSlot& shared = slot();
+  shared.state.store(kSlotRunning);
+  if (shared.stub_sleeps.load() != 0) futex_wake(&shared.state, 1, FutexScope::kShared);
+}
+
+Result<void> SystrapContext::wait_for_stop() {
+  ThreadSlot& shared = slot();
+  // By the clock: guest code can wake this thread as often as it likes.
+  std::optional<Clock::time_point> interrupted_since;
+  Clock::time_point next_look{};
+  for (;;) {
+    const uint32_t state = shared.state.load();
+    if (state == kSlotStopped) break;
+    if (state != kSlotRunning) return Errno::kSrch;
+    shared.sentry_sleeps.store(1);
+    if (shared.state.load() != kSlotRunning) continue;
+    const Clock::time_point now = Clock::now();
+    if (latched_.load() && !interrupted_since) {
+      interrupted_since = now;
+      next_look = now + kRingAgain;
+    } else if (next_look == Clock::time_point{}) {
+      next_look = now + kLookAgain;
+    } else if (now >= next_look) {
+      if (process_->lost()) return Errno::kSrch;
+      if (interrupted_since && now - *interrupted_since > kPatience) return Errno::kSrch;
+      if (interrupted_since) {
+        ::syscall(SYS_tgkill, process_->process(), thread_.thread, kDoorbell);
+      }
+      next_look = now + (interrupted_since ? kRingAgain : kLookAgain);
+    }
+    (void)futex_wait(shared.state, kSlotRunning, next_look, FutexScope::kShared);
+  }
+  shared.sentry_sleeps.store(0, std::memory_order_relaxed);
+  const uint64_t frame = std::atomic_ref(shared.frame).load(std::memory_order_relaxed);
+  frame_ = TRY(SignalFrame::at(frame, process_->slot_bytes(thread_), thread_.address));
+  return {};
+}
+
+Result<std::optional<Stop>> SystrapContext::handle_stop(CpuState& cpu) {
+  ThreadSlot& shared = slot();
+  const uint32_t signal = std::atomic_ref(shared.signal).load(std::memory_order_relaxed);
+  stop_ = frame_->read(static_cast<int>(signal));
+  stop_.registers.fs_base = shared.fs_base;
+  stop_.registers.gs_base = shared.gs_base;
+  switch (stop_.signo) {
+    case kDoorbell:
+      if (!latched_.exchange(false)) return std::optional<Stop>();
+      cpu.stopped(*this);
+      return std::optional<Stop>(Stop{.why = Why::kInterrupted});
+    case SIGSYS:
+      if (stop_.info.si_code <= 0) return std::optional<Stop>();
+      return std::optional<Stop>(system_call(cpu));
+    case SIGSEGV:
+    case SIGBUS:
+    case SIGFPE:
+    case SIGILL:
+    case SIGTRAP:
+      return exception(cpu);
+    default:
+      return Errno::kSrch;
+  }
+}
+
+Stop SystrapContext::system_call(CpuState& cpu) {
+  Stop stop{.why = Why::kSyscall};
+  auto number = static_cast<uint64_t>(int64_t{stop_.info.si_syscall});
+  if (stop_.info.si_arch != AUDIT_ARCH_X86_64) {
+    stop.arch = Arch::kI386;
+  } else if ((number & kX32Bit) != 0 && number >> 32 == 0) {
+    stop.arch = Arch::kX32;
+    number &= ~kX32Bit;
+  }
+  const Registers& r = stop_.registers;
+  stop_.registers.orig_rax = number;
+  cpu.stopped_in_syscall(*this, number, {r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9}, r.rip, r.rsp);
+  return stop;
+}
+
+std::optional<Stop> SystrapContext::exception(CpuState& cpu) {
+  const siginfo_t& info = stop_.info;
+  // From another process: the guest has no business with it.
+  if (info.si_code <= 0) return std::nullopt;
+  Stop stop{.why = Why::kTrap, .signo = stop_.signo, .code = info.si_code};
+  // SI_KERNEL is a general protection fault (a non-canonical address, a privileged instruction):
+  // Linux gives no address for it.
+  if (info.si_code != SI_KERNEL) stop.addr = reinterpret_cast<uint64_t>(info.si_addr);
+  if (stop_.signo == SIGSEGV && info.si_code != SI_KERNEL) {
+    constexpr uint64_t kWrite = 2;  // arch/x86/include/asm/trap_pf.h
+    constexpr uint64_t kInstruction = 16;
+    stop.why = Why::kFault;
+    stop.access = Access::kRead;
+    if ((stop_.error_code & kWrite) != 0) stop.access = Access::kWrite;
+    // Without NX the host cannot tell the last from a read.
+    if ((stop_.error_code & kInstruction) != 0 || stop_.registers.rip == stop.addr) {
+      stop.access = Access::kExecute;
+    }
+  }
+  cpu.stopped(*this);
+  return stop;
+}
+
+void SystrapContext::fetch_registers(Registers& out) { out = stop_.registers; }
+
+void SystrapContext::fetch_xstate(std::span<std::byte> out) {
+  if (!frame_ || !frame_->read_xstate(out).ok()) initial_xstate(out);
+}
+
+}  // namespace boxrun::platform

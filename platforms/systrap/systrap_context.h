@@ -1,0 +1,54 @@
+#pragma once
+#include <atomic>
+#include <optional>
+
+#include "platforms/platform.h"
+#include "platforms/stub/placement.h"
+#include "platforms/systrap/guest_process.h"
+#include "platforms/systrap/signal_frame.h"
+
+namespace boxrun::platform {
+
+class SystrapContext final : public Context, private RegisterSource {
+ public:
+  explicit SystrapContext(Placement& placement) : pair_(placement) {}
+  ~SystrapContext() override;
+
+  Stop run(AddressSpace& address_space, CpuState& cpu) override;
+  void interrupt() override;
+
+ private:
+  Result<void> move_to(const Ref<GuestProcess>& process, CpuState& cpu);
+  void leave();
+  Result<void> write_back(CpuState& cpu);
+  Result<Stop> run_until_stop(CpuState& cpu);
+  void resume();
+  // Returns once the stub has handed the thread over.
+  Result<void> wait_for_stop();
+  // Nothing when the stop means nothing to the guest and it should go on.
+  Result<std::optional<Stop>> handle_stop(CpuState& cpu);
+  Stop system_call(CpuState& cpu);
+  std::optional<Stop> exception(CpuState& cpu);
+
+  void fetch_registers(Registers& out) override;
+  void fetch_xstate(std::span<std::byte> out) override;
+
+  ThreadSlot& slot() const { return process_->slot(thread_); }
+
+  Ref<GuestProcess> process_;
+  SystrapThread thread_;
+  std::optional<SignalFrame> frame_;  // of the thread while it is stopped
+  StopInfo stop_;
+  Placement::Pair pair_;
+
+  // interrupt(): latched_ is the truth, the signal only makes run() look at it. running_ is set
+  // before run() looks for the last time and interrupt() looks after latching, so one of the two
+  // sees the other.
+  std::atomic<bool> latched_{false};
+  std::atomic<bool> running_{false};
+  Mutex mutex_{Rank::kSleeper};
+  pid_t doorbell_process_ GUARDED_BY(mutex_) = 0;
+  pid_t doorbell_thread_ GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace boxrun::platform
