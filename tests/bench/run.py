@@ -130,7 +130,7 @@ def compare(lines, ours, theirs):
 
 def conclude(lines):
     compare(lines, "boxrun ptrace", "runsc ptrace")
-    compare(lines, "boxrun ptrace", "runsc systrap")
+    compare(lines, "boxrun systrap", "runsc systrap")
     for line in lines:
         ours, bwrap = median_of(line, "boxrun ptrace"), median_of(line, "bwrap")
         if ours and bwrap:

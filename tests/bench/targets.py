@@ -80,5 +80,5 @@ def bwrap():
 
 def all_targets(boxrun_path, workloads):
     """Native first: everything is a ratio to it."""
-    return [Target("native", None, lambda cwd: []), boxrun(boxrun_path, "ptrace", workloads),
-            runsc("ptrace"), runsc("systrap"), bwrap()]
+    return [Target("native", None, lambda cwd: []), boxrun(boxrun_path, "systrap", workloads),
+            boxrun(boxrun_path, "ptrace", workloads), runsc("ptrace"), runsc("systrap"), bwrap()]

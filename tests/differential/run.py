@@ -85,9 +85,9 @@ class Job:
         return not self.args and not self.program.startswith("hello_")
 
 
-def read_known_failures(path, mode):
-    """PROGRAM:CASE -> reason. The list only shrinks: a listed case that passes is an error. One that ends in `@rw` or
-    `@overlay` is listed for that mode alone."""
+def read_known_failures(path, mode, platform):
+    """PROGRAM:CASE -> reason. The list only shrinks: a listed case that passes is an error. One that ends in `@` and a mode
+    or a platform is listed for that alone."""
     known = {}
     for number, line in enumerate(path.read_text().splitlines(), 1):
         line = line.split("#", 1)[0].strip()
@@ -97,9 +97,9 @@ def read_known_failures(path, mode):
         if ":" not in name or not reason.strip():
             sys.exit(f"{path}:{number}: expected `program:case reason`")
         name, _, only = name.partition("@")
-        if only not in ("", "rw", "overlay"):
-            sys.exit(f"{path}:{number}: there is no mode '{only}'")
-        if only in ("", mode):
+        if only not in ("", "rw", "overlay", "ptrace", "systrap"):
+            sys.exit(f"{path}:{number}: there is no mode or platform '{only}'")
+        if only in ("", mode, platform):
             known[name] = reason.strip()
     return known
 
@@ -298,7 +298,7 @@ def main():
         print(f"skip: {options.restricted} is not built")
         return SKIPPED
 
-    known = read_known_failures(HERE / "known_failures.txt", options.mode)
+    known = read_known_failures(HERE / "known_failures.txt", options.mode, options.platform)
     runner = Runner(options)
     jobs = select(options) * options.repeat
     if not jobs:
