@@ -39,20 +39,13 @@ PtraceContext::~PtraceContext() { leave(); }
 Stop PtraceContext::run(AddressSpace& address_space, CpuState& cpu) {
   const Ref<StubProcess>& process = static_cast<PtraceAddressSpace&>(address_space).process();
   if (process != process_ && !move_to(process, cpu).ok()) return {.why = Why::kLost};
-  running_.store(true);
+  doorbell_.set_running(true);
   Result<Stop> stop = run_until_stop(cpu);
-  running_.store(false);
+  doorbell_.set_running(false);
   if (stop.ok()) return *stop;
   process_->kill();
   cpu.stopped(*this);
   return {.why = Why::kLost};
-}
-
-void PtraceContext::interrupt() {
-  latched_.store(true);
-  Lock lock(mutex_);
-  if (!running_.load() || doorbell_thread_ == 0) return;
-  ::syscall(SYS_tgkill, doorbell_process_, doorbell_thread_, kDoorbell);
 }
 
 Result<void> PtraceContext::move_to(const Ref<StubProcess>& process, CpuState& cpu) {
@@ -65,18 +58,13 @@ Result<void> PtraceContext::move_to(const Ref<StubProcess>& process, CpuState& c
   thread_ = TRY(process->attach());
   process_ = process;
   pair_.enter(thread_->thread());
-  Lock lock(mutex_);
-  doorbell_process_ = thread_->process();
-  doorbell_thread_ = thread_->thread();
+  doorbell_.attach(thread_->process(), thread_->thread());
   return {};
 }
 
 void PtraceContext::leave() {
   if (thread_ == nullptr) return;
-  {
-    Lock lock(mutex_);
-    doorbell_thread_ = 0;
-  }
+  doorbell_.detach();
   pair_.leave();
   process_->detach(std::move(thread_));
   process_ = nullptr;
@@ -94,7 +82,7 @@ Result<void> PtraceContext::write_back(CpuState& cpu) {
 }
 
 Result<Stop> PtraceContext::run_until_stop(CpuState& cpu) {
-  if (latched_.exchange(false)) return Stop{.why = Why::kInterrupted};
+  if (doorbell_.answer()) return Stop{.why = Why::kInterrupted};
   TRY(write_back(cpu));
   for (;;) {
     pair_.guest_runs();
@@ -127,7 +115,7 @@ Result<Stop> PtraceContext::system_call(CpuState& cpu) {
 
 Result<std::optional<Stop>> PtraceContext::signal(int signo, CpuState& cpu) {
   if (signo == kDoorbell) {
-    if (!latched_.exchange(false)) return std::optional<Stop>();
+    if (!doorbell_.answer()) return std::optional<Stop>();
     cpu.stopped(*this);
     return std::optional<Stop>(Stop{.why = Why::kInterrupted});
   }

@@ -1,9 +1,9 @@
 #pragma once
-#include <atomic>
 #include <memory>
 
 #include "platforms/platform.h"
 #include "platforms/ptrace/stub_process.h"
+#include "platforms/stub/doorbell.h"
 #include "platforms/stub/placement.h"
 
 namespace boxrun::platform {
@@ -16,7 +16,7 @@ class PtraceContext final : public Context, private RegisterSource {
   ~PtraceContext() override;
 
   Stop run(AddressSpace& address_space, CpuState& cpu) override;
-  void interrupt() override;
+  void interrupt() override { doorbell_.ring(); }
 
  private:
   Result<void> move_to(const Ref<StubProcess>& process, CpuState& cpu);
@@ -35,15 +35,7 @@ class PtraceContext final : public Context, private RegisterSource {
   Ref<StubProcess> process_;
   std::unique_ptr<StubThread> thread_;
   Placement::Pair pair_;
-
-  // interrupt(): latched_ is the truth, the signal only makes run() look at it. running_ is set
-  // before run() looks for the last time and interrupt() looks after latching, so one of the two
-  // sees the other.
-  std::atomic<bool> latched_{false};
-  std::atomic<bool> running_{false};
-  Mutex mutex_{Rank::kSleeper};
-  pid_t doorbell_process_ GUARDED_BY(mutex_) = 0;
-  pid_t doorbell_thread_ GUARDED_BY(mutex_) = 0;
+  Doorbell doorbell_;
 };
 
 }  // namespace boxrun::platform

@@ -35,23 +35,16 @@ SystrapContext::~SystrapContext() { leave(); }
 Stop SystrapContext::run(AddressSpace& address_space, CpuState& cpu) {
   const Ref<GuestProcess>& process = static_cast<SystrapAddressSpace&>(address_space).process();
   Result<Stop> stop = Errno::kSrch;
-  if (latched_.exchange(false)) return {.why = Why::kInterrupted};
+  if (doorbell_.answer()) return {.why = Why::kInterrupted};
   if (process == process_ || move_to(process, cpu).ok()) {
-    running_.store(true);
+    doorbell_.set_running(true);
     stop = run_until_stop(cpu);
-    running_.store(false);
+    doorbell_.set_running(false);
   }
   if (stop.ok()) return *stop;
   process->kill();
   cpu.stopped(*this);
   return {.why = Why::kLost};
-}
-
-void SystrapContext::interrupt() {
-  latched_.store(true);
-  Lock lock(mutex_);
-  if (!running_.load() || doorbell_thread_ == 0) return;
-  ::syscall(SYS_tgkill, doorbell_process_, doorbell_thread_, kDoorbell);
 }
 
 Result<void> SystrapContext::move_to(const Ref<GuestProcess>& process, CpuState& cpu) {
@@ -64,11 +57,7 @@ Result<void> SystrapContext::move_to(const Ref<GuestProcess>& process, CpuState&
   thread_ = TRY(process->attach());
   process_ = process;
   pair_.enter(thread_.thread);
-  {
-    Lock lock(mutex_);
-    doorbell_process_ = process->process();
-    doorbell_thread_ = thread_.thread;
-  }
+  doorbell_.attach(process->process(), thread_.thread);
   // The stop in which a new thread asks for registers, or the last one of a parked thread.
   TRY(wait_for_stop());
   stop_ = frame_->read(0);
@@ -77,10 +66,7 @@ Result<void> SystrapContext::move_to(const Ref<GuestProcess>& process, CpuState&
 
 void SystrapContext::leave() {
   if (!process_) return;
-  {
-    Lock lock(mutex_);
-    doorbell_thread_ = 0;
-  }
+  doorbell_.detach();
   pair_.leave();
   process_->detach(thread_);
   process_ = nullptr;
@@ -104,7 +90,7 @@ Result<void> SystrapContext::write_back(CpuState& cpu) {
 }
 
 Result<Stop> SystrapContext::run_until_stop(CpuState& cpu) {
-  if (latched_.exchange(false)) return Stop{.why = Why::kInterrupted};
+  if (doorbell_.answer()) return Stop{.why = Why::kInterrupted};
   if (cpu.registers_dirty() && !canonical(cpu.registers().rip)) {
     // The host would refuse to go there, as it does after a sigreturn(2) of Linux.
     return Stop{.why = Why::kTrap, .signo = SIGSEGV, .code = SI_KERNEL};
@@ -117,7 +103,7 @@ Result<Stop> SystrapContext::run_until_stop(CpuState& cpu) {
     pair_.guest_stopped();
     if (std::optional<Stop> stop = TRY(handle_stop(cpu))) return *stop;
     // Guest code can make stops without meaning for ever.
-    if (latched_.exchange(false)) {
+    if (doorbell_.answer()) {
       cpu.stopped(*this);
       return Stop{.why = Why::kInterrupted};
     }
@@ -142,7 +128,7 @@ Result<void> SystrapContext::wait_for_stop() {
     shared.sentry_sleeps.store(1);
     if (shared.state.load() != kSlotRunning) continue;
     const Clock::time_point now = Clock::now();
-    if (latched_.load() && !interrupted_since) {
+    if (doorbell_.latched() && !interrupted_since) {
       interrupted_since = now;
       next_look = now + kRingAgain;
     } else if (next_look == Clock::time_point{}) {
@@ -171,7 +157,7 @@ Result<std::optional<Stop>> SystrapContext::handle_stop(CpuState& cpu) {
   stop_.registers.gs_base = shared.gs_base;
   switch (stop_.signo) {
     case kDoorbell:
-      if (!latched_.exchange(false)) return std::optional<Stop>();
+      if (!doorbell_.answer()) return std::optional<Stop>();
       cpu.stopped(*this);
       return std::optional<Stop>(Stop{.why = Why::kInterrupted});
     case SIGSYS:

@@ -1,8 +1,8 @@
 #pragma once
-#include <atomic>
 #include <optional>
 
 #include "platforms/platform.h"
+#include "platforms/stub/doorbell.h"
 #include "platforms/stub/placement.h"
 #include "platforms/systrap/guest_process.h"
 #include "platforms/systrap/signal_frame.h"
@@ -15,7 +15,7 @@ class SystrapContext final : public Context, private RegisterSource {
   ~SystrapContext() override;
 
   Stop run(AddressSpace& address_space, CpuState& cpu) override;
-  void interrupt() override;
+  void interrupt() override { doorbell_.ring(); }
 
  private:
   Result<void> move_to(const Ref<GuestProcess>& process, CpuState& cpu);
@@ -40,15 +40,7 @@ class SystrapContext final : public Context, private RegisterSource {
   std::optional<SignalFrame> frame_;  // of the thread while it is stopped
   StopInfo stop_;
   Placement::Pair pair_;
-
-  // interrupt(): latched_ is the truth, the signal only makes run() look at it. running_ is set
-  // before run() looks for the last time and interrupt() looks after latching, so one of the two
-  // sees the other.
-  std::atomic<bool> latched_{false};
-  std::atomic<bool> running_{false};
-  Mutex mutex_{Rank::kSleeper};
-  pid_t doorbell_process_ GUARDED_BY(mutex_) = 0;
-  pid_t doorbell_thread_ GUARDED_BY(mutex_) = 0;
+  Doorbell doorbell_;
 };
 
 }  // namespace boxrun::platform

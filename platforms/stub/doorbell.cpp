@@ -1,0 +1,23 @@
+#include "platforms/stub/doorbell.h"
+
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "platforms/stub/layout.h"
+
+namespace boxrun::platform {
+
+void Doorbell::ring() {
+  latched_.store(true);
+  Lock lock(mutex_);
+  if (!running_.load() || thread_ == 0) return;
+  ::syscall(SYS_tgkill, process_, thread_, kDoorbell);
+}
+
+void Doorbell::attach(pid_t process, pid_t thread) {
+  Lock lock(mutex_);
+  process_ = process;
+  thread_ = thread;
+}
+
+}  // namespace boxrun::platform
