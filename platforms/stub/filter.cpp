@@ -13,14 +13,7 @@ std::vector<sock_filter> stub_filter(const StubLayout& layout) {
   const uint64_t message = layout.seed_page() + offsetof(SeedPage, message);
   const uint64_t reply = layout.seed_page() + offsetof(SeedPage, reply);
   FilterAssembler a;
-  a.load(offsetof(seccomp_data, arch));
-  a.skip_if_equal(AUDIT_ARCH_X86_64, 1);
-  a.ret(SECCOMP_RET_KILL_PROCESS);
-  // In the top 4 GiB of addresses there is nothing but the vsyscall page that user code can call.
-  a.load(offsetof(seccomp_data, instruction_pointer) + 4);
-  a.skip_unless_equal(static_cast<uint32_t>(kVsyscallPage >> 32), 1);
-  a.ret(SECCOMP_RET_TRAP);
-  a.load(offsetof(seccomp_data, nr));
+  a.begin(SECCOMP_RET_KILL_PROCESS);
   a.allow(SYS_mmap, {{3, kGuestMapFlags}});
   a.allow(SYS_munmap);
   a.allow(SYS_mprotect);

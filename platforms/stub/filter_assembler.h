@@ -23,6 +23,18 @@ struct Exactly {
 
 class FilterAssembler {
  public:
+  // Answers calls of another architecture with `foreign`, traps those from the vsyscall page, which
+  // the host would serve itself, and leaves the number in the accumulator.
+  void begin(uint32_t foreign) {
+    load(offsetof(seccomp_data, arch));
+    skip_if_equal(AUDIT_ARCH_X86_64, 1);
+    ret(foreign);
+    // In the top 4 GiB of addresses there is nothing but that page that user code can call.
+    load(offsetof(seccomp_data, instruction_pointer) + 4);
+    skip_unless_equal(static_cast<uint32_t>(kVsyscallPage >> 32), 1);
+    ret(SECCOMP_RET_TRAP);
+    load(offsetof(seccomp_data, nr));
+  }
   void load(size_t offset) { emit(BPF_LD | BPF_W | BPF_ABS, 0, 0, static_cast<uint32_t>(offset)); }
   void ret(uint32_t action) { emit(BPF_RET | BPF_K, 0, 0, action); }
   void skip_if_equal(uint32_t value, uint8_t count) {

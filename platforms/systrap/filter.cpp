@@ -17,18 +17,6 @@ namespace {
 #define PR_SET_SYSCALL_USER_DISPATCH 59  // linux/prctl.h since 5.11
 #endif
 
-// Traps what was made for another architecture or comes from the vsyscall page, which the host
-// would serve itself; leaves the number in the accumulator.
-void begin(FilterAssembler& a) {
-  a.load(offsetof(seccomp_data, arch));
-  a.skip_if_equal(AUDIT_ARCH_X86_64, 1);
-  a.ret(SECCOMP_RET_TRAP);
-  a.load(offsetof(seccomp_data, instruction_pointer) + 4);
-  a.skip_unless_equal(static_cast<uint32_t>(kVsyscallPage >> 32), 1);
-  a.ret(SECCOMP_RET_TRAP);
-  a.load(offsetof(seccomp_data, nr));
-}
-
 uint64_t upper_half(uint64_t value) { return value >> 32; }
 
 // Traps unless the 64-bit word at `offset` is inside `range`, which crosses no border of 4 GiB.
@@ -58,7 +46,7 @@ std::vector<sock_filter> process_filter(const SystrapLayout& layout) {
   const StubLayout& stub = layout.stub;
   const uint64_t constants = layout.constants();
   FilterAssembler a;
-  begin(a);
+  a.begin(SECCOMP_RET_TRAP);
   // The mapper's.
   a.allow(SYS_mmap, {{3, kGuestMapFlags}});
   a.allow(SYS_munmap);
@@ -93,7 +81,7 @@ std::vector<sock_filter> process_filter(const SystrapLayout& layout) {
 
 std::vector<sock_filter> thread_filter(const SystrapLayout& layout) {
   FilterAssembler a;
-  begin(a);
+  a.begin(SECCOMP_RET_TRAP);
   trap_outside(a, offsetof(seccomp_data, instruction_pointer),
                {layout.text(), layout.text() + kPageSize});
   a.load(offsetof(seccomp_data, nr));

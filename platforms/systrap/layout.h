@@ -93,15 +93,14 @@ struct StubConstants {
   uint64_t slots;
   uint64_t slots_size;
   uint64_t guest_mask;  // blocked signals of a guest thread
-  uint64_t text;
   sock_fprog thread_filter;
   std::array<sock_filter, 80> thread_filter_program;
 };
 static_assert(sizeof(StubConstants) <= kPageSize);
 static_assert(offsetof(StubConstants, done) == 768 && offsetof(StubConstants, failed) == 776 &&
               offsetof(StubConstants, slots) == 784 && offsetof(StubConstants, slots_size) == 792 &&
-              offsetof(StubConstants, guest_mask) == 800 && offsetof(StubConstants, text) == 808 &&
-              offsetof(StubConstants, thread_filter) == 816);
+              offsetof(StubConstants, guest_mask) == 800 &&
+              offsetof(StubConstants, thread_filter) == 808);
 
 // Where the parts are, for one StubLayout.
 struct SystrapLayout {

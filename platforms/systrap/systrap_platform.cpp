@@ -48,7 +48,6 @@ void fill_constants(const SystrapLayout& layout, StubConstants& constants) {
   constants.slots = layout.slots().start;
   constants.slots_size = layout.slots().size();
   constants.guest_mask = kGuestMask;
-  constants.text = layout.text();
   const std::vector<sock_filter> filter = thread_filter(layout);
   CHECK(filter.size() <= constants.thread_filter_program.size());
   std::ranges::copy(filter, constants.thread_filter_program.begin());

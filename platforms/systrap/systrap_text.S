@@ -3,7 +3,7 @@
 # area, so it is position-independent. It uses general registers only.
 #
 # A guest thread may jump anywhere in here and may write its slot. What it gains are the calls that
-# its own filter leaves to it: futex on slots, rt_sigreturn, exit. The mapper uses no memory but
+# its own filter leaves to it: futex on slots, rt_sigreturn, exit, the mask of guest threads. The mapper uses no memory but
 # pages that guest threads can only read.
 
         .set    SYS_mmap, 9
@@ -42,7 +42,7 @@
         .set    C_SLOTS, 784
         .set    C_SLOTS_SIZE, 792
         .set    C_GUEST_MASK, 800
-        .set    C_THREAD_FILTER, 816
+        .set    C_THREAD_FILTER, 808
         # ThreadSlot
         .set    SLOT_SIZE, 65536
         .set    S_STATE, 0
