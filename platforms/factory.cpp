@@ -21,9 +21,7 @@ std::string limits_remedy(const StubError& error) {
 
 std::string systrap_remedy(const StubError& error) {
   if (error.error == Errno::kNoSys) {
-    return "the host must be Linux 5.9 or newer with FSGSBASE on x86-64, not an emulation of it; "
-           "or "
-           "use --platform ptrace";
+    return "use --platform ptrace, or Linux 5.9 or newer on an x86-64 CPU with FSGSBASE";
   }
   return limits_remedy(error);
 }

@@ -11,7 +11,6 @@
 #include <csignal>
 #include <fstream>
 #include <set>
-#include <sstream>
 #include <string>
 #include <thread>
 
@@ -253,7 +252,7 @@ TEST_CASE("the filter of guest threads leaves nothing outside stub text") {
 
 // What guest code gets when it jumps to the `syscall` instructions of stub text: the handler hands
 // those that the filter traps to the Sentry, as if guest code had made them.
-TEST_CASE("of stub text's system calls the host serves three") {
+TEST_CASE("of stub text's system calls the host serves four") {
   on_systrap([](Machine& m) {
     GuestThread t(*m.platform, m.add_program());
     const uint64_t restorer = layout_of(m).address_of(boxrun_systrap_restorer);

@@ -1,5 +1,5 @@
-// A guest that attacks what a stub process contains besides guest memory: one page of text and one
-// page of calls near the top of the address space (platforms/stub/layout.h). Whatever it does there
+// A guest that attacks what a stub process contains besides guest memory: pages of text
+// and of calls near the top of the address space (platforms/stub/layout.h). Whatever it does there
 // it does to itself.
 #include <errno.h>
 #include <setjmp.h>
