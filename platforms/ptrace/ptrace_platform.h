@@ -27,7 +27,7 @@ class PtracePlatform final : public Platform {
   bool prove(StubError& error);
 
   Stubs stubs_;
-  Placement placement_;
+  Placement placement_{Placement::Waiting::kAsleep};
   const uint64_t lowest_;
   Mutex mutex_{Rank::kAddressSpace};
   Ref<StubProcess> proven_ GUARDED_BY(mutex_);

@@ -1,7 +1,10 @@
-// A tracer and its tracee take turns, so on one CPU a system call costs two context switches; on
-// two CPUs it costs two wake-ups of an idle CPU, five times as much and more. Schedulers prefer the
-// idle CPU. So pairs that exchange calls quickly are pinned to one CPU together, and pairs that
-// compute, wait or crowd one CPU are let loose again for the scheduler to place.
+// A guest thread and the host thread that serves it take turns. Where both run decides what a turn
+// costs: two context switches on one CPU; two wake-ups of an idle CPU, five times as much and more,
+// when they sleep on two; next to nothing when they wait awake on two. Schedulers prefer the idle
+// CPU and nobody can wait awake for long. So pairs that exchange calls quickly are pinned to one
+// CPU together; those that do little else, while CPUs are idle, are pinned to two and spin for the
+// other's turn; and pairs that compute, wait or crowd one CPU are let loose for the scheduler to
+// place.
 #pragma once
 #include <sched.h>
 #include <sys/types.h>
@@ -20,55 +23,99 @@ namespace boxrun::platform {
 // first, which is after the Sentry was sealed.
 class Placement {
  public:
-  Placement();
+  enum class Waiting : uint8_t {
+    kAsleep,  // turns are handed over by the host kernel only
+    kAwake,   // both sides can spin
+  };
+
+  explicit Placement(Waiting waiting);
   ~Placement();
 
-  // One pair: a host thread, which makes every call, and the stub thread it traces at the time.
+  // One pair: a host thread, which makes every call, and the stub thread it serves at the time.
   class Pair {
    public:
     explicit Pair(Placement& placement);
     Pair(const Pair&) = delete;
     Pair& operator=(const Pair&) = delete;
-    ~Pair() { leave(); }
+    ~Pair();
 
     // New threads inherit the affinity of whoever made them: begins by undoing that.
     void enter(pid_t stub_thread);
     void leave();
     // Around everything that makes guest code run.
     void guest_runs() {
-      turns_.store(turns_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-      if (!pinned_.load(std::memory_order_relaxed)) began_ = std::chrono::steady_clock::now();
+      turns_.store((turns_.load(std::memory_order_relaxed) + 1) | 1, std::memory_order_relaxed);
+      if (mode_.load(std::memory_order_relaxed) == Mode::kLoose) began_ = Clock::now();
     }
     void guest_stopped() {
-      if (!pinned_.load(std::memory_order_relaxed)) judge();
+      const uint32_t turns = (turns_.load(std::memory_order_relaxed) | 1) + 1;
+      turns_.store(turns, std::memory_order_relaxed);
+      if (mode_.load(std::memory_order_relaxed) == Mode::kLoose) {
+        judge_turn();
+      } else if (turns / 2 % kWindow == 0 && placement_.waiting_ == Waiting::kAwake) {
+        judge_window();
+      }
     }
+    // How often either side may look for its turn, with a pause in between, before it sleeps. 0
+    // when the other side needs this CPU; that can begin at any moment.
+    uint32_t spins() const { return spins_.load(std::memory_order_relaxed); }
+    // One of the two slept although it may spin.
+    void missed() { misses_++; }
 
    private:
     friend class Placement;
-    void judge();
+    using Clock = std::chrono::steady_clock;
+    enum class Mode : uint8_t { kLoose, kTogether, kApart };
+    // Turns between two looks at the clock, while pinned.
+    static constexpr uint32_t kWindow = 64;
+
+    void judge_turn();
+    void judge_window();
+    void judge_apart(Clock::time_point now, Clock::duration window);
 
     Placement& placement_;
     const pid_t host_thread_;
-    pid_t stub_thread_ = 0;            // placement_.mutex_ for writing
-    std::atomic<uint32_t> turns_{0};   // written by the host thread
-    std::atomic<bool> pinned_{false};  // placement_.mutex_ for writing
-    int cpu_ = -1;                     // placement_.mutex_; where, while pinned
-    uint32_t seen_turns_ = 0;          // placement_.mutex_; turns_ at the last tick
-    int short_turns_ = 0;              // in a row, while not pinned; host thread only
-    std::chrono::steady_clock::time_point began_;
+    pid_t stub_thread_ = 0;                 // placement_.mutex_ for writing
+    std::atomic<uint32_t> turns_{0};        // written by the host thread; odd while the guest runs
+    std::atomic<Mode> mode_{Mode::kLoose};  // placement_.mutex_ for writing
+    std::atomic<uint32_t> spins_{0};        // placement_.mutex_ for writing
+    int cpu_ = -1;                          // placement_.mutex_; of the stub thread, while pinned
+    int host_cpu_ = -1;                     // placement_.mutex_; of the host thread
+    uint32_t seen_turns_ = 0;               // placement_.mutex_; turns_ at the last tick
+    bool active_ = false;                   // placement_.mutex_; between the last two ticks
+    size_t index_ = 0;                      // placement_.mutex_; in placement_.pairs_
+    // Of the host thread alone.
+    int short_turns_ = 0;  // in a row, while loose
+    Clock::time_point began_;
+    Clock::time_point window_began_;
+    Clock::duration together_{};  // the last window together before the pair was set apart
+    Clock::time_point next_try_;
+    Clock::duration backoff_{};
+    uint32_t misses_ = 0;        // in this window
+    uint32_t good_windows_ = 0;  // apart, in a row
   };
 
  private:
   enum class IfCrowded : uint8_t { kPin, kLeaveLoose };
   void pin(Pair& pair, IfCrowded if_crowded);
+  // Whether the host thread got a CPU of its own.
+  bool separate(Pair& pair);
+  void join(Pair& pair);
+  void join_locked(Pair& pair) REQUIRES(mutex_);
   void unpin_locked(Pair& pair) REQUIRES(mutex_);
   bool crowded(int cpu) const REQUIRES(mutex_);
+  int idle_cpu() const REQUIRES(mutex_);
+  // How many CPUs pairs keep busy, those included that spin; counted up to `enough`.
+  int busy_cpus(int enough) const REQUIRES(mutex_);
   void tick(bool spread) REQUIRES(mutex_);
   void watch();
 
+  const Waiting waiting_;
   cpu_set_t allowed_;  // what the process may use; constant
+  int cpus_;           // of them; constant
   Mutex mutex_{Rank::kStubSeed};
   CondVar changed_;
+  std::vector<Pair*> pairs_ GUARDED_BY(mutex_);
   std::vector<Pair*> pinned_ GUARDED_BY(mutex_);
   std::thread watcher_ GUARDED_BY(mutex_);
   bool ending_ GUARDED_BY(mutex_) = false;

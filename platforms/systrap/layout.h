@@ -73,13 +73,16 @@ struct ThreadSlot {
   uint32_t noted;      // the doorbell rang while stub text ran
   FutexWord sentry_sleeps;
   FutexWord stub_sleeps;
+  uint32_t spins;  // how often the stub looks at `state` before it sleeps
+  uint32_t unused;
   std::array<uint64_t, 3> stack;  // stack_t
 };
 static_assert(offsetof(ThreadSlot, signal) == 4 && offsetof(ThreadSlot, frame) == 8 &&
               offsetof(ThreadSlot, fs_base) == 16 && offsetof(ThreadSlot, gs_base) == 24 &&
               offsetof(ThreadSlot, set_bases) == 32 && offsetof(ThreadSlot, noted) == 36 &&
               offsetof(ThreadSlot, sentry_sleeps) == 40 &&
-              offsetof(ThreadSlot, stub_sleeps) == 44 && offsetof(ThreadSlot, stack) == 48);
+              offsetof(ThreadSlot, stub_sleeps) == 44 && offsetof(ThreadSlot, spins) == 48 &&
+              offsetof(ThreadSlot, stack) == 56);
 
 inline constexpr uint64_t kMaxSlots = 32768;
 inline constexpr uint64_t kSlotsSize = kMaxSlots * ThreadSlot::kSize;

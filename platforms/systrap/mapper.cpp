@@ -1,6 +1,7 @@
 #include "platforms/systrap/mapper.h"
 
 #include <poll.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -48,7 +49,19 @@ bool process_ended(pid_t process) {
          info.si_pid == process;
 }
 
+void Mapper::come_here(pid_t process) {
+  const int cpu = ::sched_getcpu();
+  if (cpu < 0 || cpu == cpu_) return;
+  cpu_set_t here;
+  CPU_ZERO(&here);
+  CPU_SET(cpu, &here);
+  // Fails when the process has ended, or the host narrowed what we may use: both harmless.
+  (void)::sched_setaffinity(process, sizeof here, &here);
+  cpu_ = cpu;
+}
+
 Mapper::Answer Mapper::run(pid_t process, std::span<const StubCall> calls) {
+  come_here(process);
   Answer answer;
   size_t done = 0;
   while (done < calls.size() && answer.error == Errno::kOk) {

@@ -51,12 +51,15 @@ class Mapper {
   void post(std::span<const StubCall> calls);
 
  private:
+  // Brings the mapper to the CPU of the calling thread, which will sleep until it has answered.
+  void come_here(pid_t process);
   Answer run_some(pid_t process, std::span<const StubCall> calls);
   Result<uint64_t> wait_for_answer(pid_t process);
 
   ControlFile& control_;
   const uint32_t page_;
   AnswerFd answer_;
+  int cpu_ = -1;
 };
 
 // Whether a child of ours has ended; it is not reaped.

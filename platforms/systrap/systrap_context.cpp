@@ -112,12 +112,27 @@ Result<Stop> SystrapContext::run_until_stop(CpuState& cpu) {
 
 void SystrapContext::resume() {
   ThreadSlot& shared = slot();
+  shared.spins = pair_.spins();
   shared.state.store(kSlotRunning);
-  if (shared.stub_sleeps.load() != 0) futex_wake(&shared.state, 1, FutexScope::kShared);
+  if (shared.stub_sleeps.load() == 0) return;
+  pair_.missed();
+  futex_wake(&shared.state, 1, FutexScope::kShared);
+}
+
+void SystrapContext::spin() {
+  const ThreadSlot& shared = slot();
+  uint32_t left = pair_.spins();
+  if (left == 0) return;
+  while (shared.state.load(std::memory_order_acquire) == kSlotRunning) {
+    if (--left == 0) return pair_.missed();
+    if (pair_.spins() == 0) return;
+    __builtin_ia32_pause();
+  }
 }
 
 Result<void> SystrapContext::wait_for_stop() {
   ThreadSlot& shared = slot();
+  spin();
   // By the clock: guest code can wake this thread as often as it likes.
   std::optional<Clock::time_point> interrupted_since;
   Clock::time_point next_look{};

@@ -23,6 +23,7 @@ class SystrapContext final : public Context, private RegisterSource {
   Result<void> write_back(CpuState& cpu);
   Result<Stop> run_until_stop(CpuState& cpu);
   void resume();
+  void spin();
   // Returns once the stub has handed the thread over.
   Result<void> wait_for_stop();
   // Nothing when the stop means nothing to the guest and it should go on.

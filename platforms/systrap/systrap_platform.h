@@ -33,7 +33,7 @@ class SystrapPlatform final : public Platform {
 
   Stubs stubs_;
   Systrap systrap_;
-  Placement placement_;
+  Placement placement_{Placement::Waiting::kAwake};
   const uint64_t lowest_;
   Mutex mutex_{Rank::kAddressSpace};
   Ref<GuestProcess> proven_ GUARDED_BY(mutex_);

@@ -54,7 +54,8 @@
         .set    S_NOTED, 36
         .set    S_SENTRY_SLEEPS, 40
         .set    S_STUB_SLEEPS, 44
-        .set    S_STACK, 48
+        .set    S_SPINS, 48
+        .set    S_STACK, 56
         .set    RUNNING, 1
         .set    STOPPED, 2
         .set    EXIT, 3
@@ -263,11 +264,21 @@ stop:
         mov     $1, %edx
         syscall
 wait:
+        mov     S_SPINS(%rbx), %ecx
+        test    %ecx, %ecx
+        jz      sleep
+1:      mov     S_STATE(%rbx), %eax
+        cmp     $STOPPED, %eax
+        jne     turn
+        pause
+        dec     %ecx
+        jnz     1b
+sleep:
         mov     $1, %eax
         xchg    %eax, S_STUB_SLEEPS(%rbx)
 1:      mov     S_STATE(%rbx), %eax
         cmp     $STOPPED, %eax
-        jne     2f
+        jne     awake
         mov     $SYS_futex, %eax
         mov     %rbx, %rdi
         mov     $FUTEX_WAIT, %esi
@@ -275,7 +286,9 @@ wait:
         xor     %r10d, %r10d
         syscall
         jmp     1b
-2:      movl    $0, S_STUB_SLEEPS(%rbx)
+awake:
+        movl    $0, S_STUB_SLEEPS(%rbx)
+turn:
         cmp     $RUNNING, %eax
         jne     end_thread
         mov     S_FRAME(%rbx), %rdx
