@@ -32,6 +32,8 @@ struct Stop {
   int code = 0;               // si_code of a kTrap
   uint64_t addr = 0;          // si_addr of a kTrap or kFault
   Access access = Access::kUnknown;
+  // Of a kSyscall: this call instruction stops often enough for AddressSpace::improve() to pay.
+  bool hot = false;
 };
 
 // Protection of a guest page; the values of PROT_READ, PROT_WRITE, PROT_EXEC.
@@ -64,6 +66,16 @@ struct Op {
 // an implementation takes only locks of rank kAddressSpace and greater.
 class AddressSpace {
  public:
+  // A place that makes system calls: the instruction that ends at `ip`.
+  struct CallSite {
+    uint64_t ip = 0;
+    // The bytes of the page around it, which the guest can execute but not write.
+    std::span<const std::byte, kPageSize> page;
+    // Nothing is mapped there. The platform may map code of its own, until apply() is told
+    // otherwise.
+    Range spare;
+  };
+
   virtual ~AddressSpace() = default;
 
   // Applies the operations in order. On return no guest thread can use a translation that they
@@ -73,6 +85,16 @@ class AddressSpace {
   // is lost). After an error the operations from the failed one on were not applied. Without
   // operations it only asks whether the address space is lost.
   virtual Result<void> apply(std::span<const Op> ops) = 0;
+
+  // May make calls from `site` cheaper, by mapping another version of its page. Guest code that
+  // reads its own text can see that, until apply() changes something there.
+  virtual void improve(const CallSite& site) { (void)site; }
+  // Withdraws other versions of pages in `guest`, which can leave nothing mapped there. Errors as
+  // apply().
+  virtual Result<void> restore(Range guest) {
+    (void)guest;
+    return {};
+  }
 };
 
 // One guest thread. Created by, and used only from, the host thread that serves it, except

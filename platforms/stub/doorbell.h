@@ -16,8 +16,11 @@ class Doorbell {
   void ring();
   bool latched() const { return latched_.load(); }
   // Whether it rang since it was last answered.
-  bool answer() { return latched_.exchange(false); }
-  void set_running(bool running) { running_.store(running); }
+  bool answer() { return latched() && latched_.exchange(false); }
+  void set_running(bool running) {
+    // Only the look at the latch that follows `true` must not come before it.
+    running_.store(running, running ? std::memory_order_seq_cst : std::memory_order_release);
+  }
   // Whose doorbell it is; a thread of 0: nobody's.
   void attach(pid_t process, pid_t thread);
   void detach() { attach(0, 0); }

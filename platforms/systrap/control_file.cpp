@@ -43,6 +43,11 @@ Result<uint32_t> ControlFile::new_slot() {
   return slots_.take();
 }
 
+Result<uint32_t> ControlFile::new_code() {
+  Lock lock(mutex_);
+  return code_.take();
+}
+
 // Whoever gets it next sees nothing of what was there.
 void ControlFile::clear(uint64_t offset, uint64_t size) const {
   const int r = ::fallocate(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
@@ -57,6 +62,12 @@ void ControlFile::free_page(uint32_t page) {
   pages_.free.push_back(page);
 }
 
+void ControlFile::free_code(uint32_t code) {
+  clear(code_offset(code), kPageSize);
+  Lock lock(mutex_);
+  code_.free.push_back(code);
+}
+
 void ControlFile::free_slot(uint32_t slot) {
   clear(slot_offset(slot), ThreadSlot::kSize);
   Lock lock(mutex_);
@@ -66,6 +77,11 @@ void ControlFile::free_slot(uint32_t slot) {
 MapperPage& ControlFile::page(uint32_t number) const {
   DCHECK(number < kMaxPages);
   return *reinterpret_cast<MapperPage*>(bytes_ + page_offset(number));
+}
+
+std::span<std::byte, kPageSize> ControlFile::code(uint32_t number) const {
+  DCHECK(number < kMaxCode);
+  return std::span<std::byte, kPageSize>(bytes_ + code_offset(number), kPageSize);
 }
 
 ThreadSlot& ControlFile::slot(uint32_t number) const {

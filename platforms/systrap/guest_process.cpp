@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <optional>
 
 namespace boxrun::platform {
 namespace {
@@ -17,8 +18,10 @@ struct Remains {
   uint32_t page;
   std::vector<uint32_t> slots;
   AnswerFd answer;
+  std::optional<CallPatches> patches;
 
   void give_back() {
+    patches.reset();
     systrap.control->free_page(page);
     for (const uint32_t slot : slots) systrap.control->free_slot(slot);
     systrap.answers.give_back(std::move(answer));
@@ -31,18 +34,20 @@ bool thread_ended(pid_t process, pid_t thread) {
 
 }  // namespace
 
-Result<Ref<GuestProcess>> GuestProcess::prepare(Systrap& systrap, RangeSet mapped) {
+Result<Ref<GuestProcess>> GuestProcess::prepare(Systrap& systrap, RangeSet mapped,
+                                                CallPatches patches) {
   AnswerFd answer = TRY(systrap.answers.take());
   Result<uint32_t> page = systrap.control->new_page();
   if (!page.ok()) {
     systrap.answers.give_back(std::move(answer));
     return page.error();
   }
-  return adopt_ref(new GuestProcess(systrap, *page, std::move(answer), std::move(mapped)));
+  return adopt_ref(
+      new GuestProcess(systrap, *page, std::move(answer), std::move(mapped), std::move(patches)));
 }
 
 Result<Ref<GuestProcess>> GuestProcess::create(Systrap& systrap) {
-  Ref<GuestProcess> process = TRY(prepare(systrap, {}));
+  Ref<GuestProcess> process = TRY(prepare(systrap, {}, CallPatches(systrap.layout)));
   process->process_ = TRY(systrap.stubs.seed->fork_mapper(process->page_));
   return process;
 }
@@ -50,7 +55,7 @@ Result<Ref<GuestProcess>> GuestProcess::create(Systrap& systrap) {
 Result<Ref<GuestProcess>> GuestProcess::fork() {
   if (systrap_.abandoned.load() >= kMaxAbandoned) return Errno::kAgain;
   Lock lock(mutex_);
-  Ref<GuestProcess> child = TRY(prepare(systrap_, mapped_));
+  Ref<GuestProcess> child = TRY(prepare(systrap_, mapped_, patches_));
   const StubCall clone{SYS_clone,
                        {kCloneProcess, 0, 0, 0, 0, ControlFile::page_offset(child->page_)}};
   const Mapper::Answer answer = mapper_.run(process_, {&clone, 1});
@@ -73,10 +78,12 @@ GuestProcess::~GuestProcess() {
   if (abandoned_) {
     // Stays open: its number in the stubs' table must not become another's.
     (void)mapper_.take_answer_fd().fd.release();
+    Lock lock(systrap_.mutex);
+    systrap_.abandoned_code.push_back(std::move(patches_));
     return;
   }
   auto remains = std::make_shared<Remains>(
-      Remains{systrap_, page_, std::move(slots_), mapper_.take_answer_fd()});
+      Remains{systrap_, page_, std::move(slots_), mapper_.take_answer_fd(), std::move(patches_)});
   if (process_ == 0) {
     remains->give_back();
     return;
@@ -95,11 +102,39 @@ Result<void> GuestProcess::apply(std::span<const Op> ops) {
   // Outlives the lock: the files are given back after it.
   MappingCalls plan;
   Lock lock(mutex_);
+  TRY(make_way(ops));
   plan = plan_mapping_calls(ops, mapped_, systrap_.stubs.files);
-  const Mapper::Answer answer = mapper_.run(process_, plan.calls);
-  note_mapping_calls(std::span(plan.calls).first(answer.done), mapped_);
+  const Mapper::Answer answer = run_mapping_calls(plan.calls);
   if (answer.error != Errno::kOk) return answer.error;
   return plan.error;
+}
+
+Mapper::Answer GuestProcess::run_mapping_calls(std::span<const StubCall> calls) {
+  const Mapper::Answer answer = mapper_.run(process_, calls);
+  note_mapping_calls(calls.first(answer.done), mapped_);
+  patches_.unmapped(calls.first(answer.done));
+  return answer;
+}
+
+Result<void> GuestProcess::make_way(std::span<const Op> ops) {
+  const std::vector<StubCall> calls = patches_.make_way(ops);
+  if (calls.empty()) return {};
+  return run_mapping_calls(calls).error;
+}
+
+Result<void> GuestProcess::restore(Range guest) {
+  const Op op = Op::protect(guest, Prot::kNone);
+  Lock lock(mutex_);
+  return make_way({&op, 1});
+}
+
+void GuestProcess::improve(const AddressSpace::CallSite& site) {
+  Lock lock(mutex_);
+  const std::vector<StubCall> calls = patches_.plan(*systrap_.control, site);
+  if (calls.empty()) return;
+  const Mapper::Answer answer = mapper_.run(process_, calls);
+  note_mapping_calls(std::span(calls).first(answer.done), mapped_);
+  patches_.done(std::span(calls).first(answer.done));
 }
 
 Result<SystrapThread> GuestProcess::attach() {

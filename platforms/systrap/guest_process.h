@@ -6,6 +6,7 @@
 
 #include "platforms/platform.h"
 #include "platforms/stub/mapping_calls.h"
+#include "platforms/systrap/call_patches.h"
 #include "platforms/systrap/mapper.h"
 #include "src/base/ref.h"
 
@@ -19,8 +20,11 @@ struct Systrap {
   const SystrapLayout layout;
   const std::unique_ptr<ControlFile> control;
   AnswerFds answers;
-  // Mapper pages that may have an owner we know nothing of, see GuestProcess::fork().
+  // Of mapper pages that may have an owner we know nothing of, see GuestProcess::fork(): how many,
+  // and what else that owner may have mapped.
   std::atomic<int> abandoned = 0;
+  Mutex mutex{Rank::kStubFiles};
+  std::vector<CallPatches> abandoned_code GUARDED_BY(mutex);
 };
 
 // A thread of a stub process for guest code, and the slot through which it is served.
@@ -39,6 +43,8 @@ class GuestProcess final : public RefCounted {
   ~GuestProcess() override;
 
   Result<void> apply(std::span<const Op> ops);
+  void improve(const AddressSpace::CallSite& site);
+  Result<void> restore(Range guest);
   // A copy with the same mappings.
   Result<Ref<GuestProcess>> fork();
 
@@ -60,12 +66,16 @@ class GuestProcess final : public RefCounted {
   const SystrapLayout& layout() const { return systrap_.layout; }
 
  private:
-  GuestProcess(Systrap& systrap, uint32_t page, AnswerFd answer, RangeSet mapped)
+  GuestProcess(Systrap& systrap, uint32_t page, AnswerFd answer, RangeSet mapped,
+               CallPatches patches)
       : systrap_(systrap),
         page_(page),
         mapper_(*systrap.control, page, std::move(answer)),
-        mapped_(std::move(mapped)) {}
-  static Result<Ref<GuestProcess>> prepare(Systrap& systrap, RangeSet mapped);
+        mapped_(std::move(mapped)),
+        patches_(std::move(patches)) {}
+  static Result<Ref<GuestProcess>> prepare(Systrap& systrap, RangeSet mapped, CallPatches patches);
+  Mapper::Answer run_mapping_calls(std::span<const StubCall> calls) REQUIRES(mutex_);
+  Result<void> make_way(std::span<const Op> ops) REQUIRES(mutex_);
   Result<SystrapThread> new_thread() REQUIRES(mutex_);
 
   // Of an object that nobody else has.
@@ -82,6 +92,7 @@ class GuestProcess final : public RefCounted {
   Mutex mutex_{Rank::kAddressSpace};
   Mapper mapper_ GUARDED_BY(mutex_);
   RangeSet mapped_ GUARDED_BY(mutex_);
+  CallPatches patches_ GUARDED_BY(mutex_);
   bool lost_ GUARDED_BY(mutex_) = false;
   std::vector<SystrapThread> parked_ GUARDED_BY(mutex_);
   std::vector<SystrapThread> ending_ GUARDED_BY(mutex_);  // told to end; their slots are used again
@@ -95,6 +106,8 @@ class SystrapAddressSpace final : public AddressSpace {
   ~SystrapAddressSpace() override { process_->kill(); }
 
   Result<void> apply(std::span<const Op> ops) override { return process_->apply(ops); }
+  void improve(const CallSite& site) override { process_->improve(site); }
+  Result<void> restore(Range guest) override { return process_->restore(guest); }
   const Ref<GuestProcess>& process() const { return process_; }
 
  private:

@@ -21,6 +21,8 @@ extern "C" {
 extern const char boxrun_systrap_text[];
 extern const char boxrun_systrap_handler[];
 extern const char boxrun_systrap_restorer[];
+extern const char boxrun_systrap_call[];
+extern const char boxrun_systrap_all[];
 extern const char boxrun_systrap_text_end[];
 }
 
@@ -58,31 +60,51 @@ enum SlotState : uint32_t {
   kSlotExit = 3,     // the Sentry stores it: the thread ends
 };
 
+// Why a guest thread stopped is a signal number, or this: a patched call site, without a frame. Of
+// its registers the slot has only what a system call needs; the others are still where they were.
+inline constexpr uint32_t kCallStop = 0x100;
+
 // What one guest thread and the host thread that serves it share. Guest code can write all of it:
 // the Sentry copies what it needs once and believes nothing.
 struct ThreadSlot {
   static constexpr uint64_t kSize = 64 << 10;
   static constexpr uint64_t kStackOffset = kPageSize;
 
+  // A cache line that both sides write.
   FutexWord state;
   uint32_t signal;  // what stopped it
-  uint64_t frame;   // address of its ucontext in the stub; on the alternate stack
-  uint64_t fs_base;
-  uint64_t gs_base;
+  uint64_t
+      frame;    // address of its ucontext in the stub, on the alternate stack; not of a kCallStop
+  uint64_t sp;  // this and the next: of a kCallStop
+  uint64_t ip;
   uint32_t set_bases;  // 1: fs_base and gs_base are to be set
   uint32_t noted;      // the doorbell rang while stub text ran
   FutexWord sentry_sleeps;
   FutexWord stub_sleeps;
-  uint32_t spins;  // how often the stub looks at `state` before it sleeps
-  uint32_t unused;
+  uint32_t spins;     // how often the stub looks at `state` before it sleeps
+  uint32_t give_all;  // 1: after a kCallStop, do not go on but stop again with a frame
+  uint64_t result;    // of a kCallStop
+  // One that the stub writes at a kCallStop.
+  uint64_t number;
+  std::array<uint64_t, 6> args;
+  uint64_t unused;
+  // Seldom looked at by the Sentry.
+  uint64_t fs_base;
+  uint64_t gs_base;
+  uint64_t rbx;  // this and the next: what the stub needs to go on after a kCallStop
+  uint64_t flags;
   std::array<uint64_t, 3> stack;  // stack_t
 };
 static_assert(offsetof(ThreadSlot, signal) == 4 && offsetof(ThreadSlot, frame) == 8 &&
-              offsetof(ThreadSlot, fs_base) == 16 && offsetof(ThreadSlot, gs_base) == 24 &&
+              offsetof(ThreadSlot, sp) == 16 && offsetof(ThreadSlot, ip) == 24 &&
               offsetof(ThreadSlot, set_bases) == 32 && offsetof(ThreadSlot, noted) == 36 &&
               offsetof(ThreadSlot, sentry_sleeps) == 40 &&
               offsetof(ThreadSlot, stub_sleeps) == 44 && offsetof(ThreadSlot, spins) == 48 &&
-              offsetof(ThreadSlot, stack) == 56);
+              offsetof(ThreadSlot, give_all) == 52 && offsetof(ThreadSlot, result) == 56 &&
+              offsetof(ThreadSlot, number) == 64 && offsetof(ThreadSlot, args) == 72 &&
+              offsetof(ThreadSlot, fs_base) == 128 && offsetof(ThreadSlot, gs_base) == 136 &&
+              offsetof(ThreadSlot, rbx) == 144 && offsetof(ThreadSlot, flags) == 152 &&
+              offsetof(ThreadSlot, stack) == 160);
 
 inline constexpr uint64_t kMaxSlots = 32768;
 inline constexpr uint64_t kSlotsSize = kMaxSlots * ThreadSlot::kSize;
@@ -112,10 +134,11 @@ struct SystrapLayout {
   uint64_t text() const { return stub.extra(); }
   uint64_t constants() const { return stub.extra() + kPageSize; }
   uint64_t mapper_page() const { return stub.list(); }
-  // Aligned to ThreadSlot::kSize: the handler finds its slot by rounding its stack pointer down.
+  // The handler finds its slot by rounding its stack pointer down to ThreadSlot::kSize; trampolines
+  // know slots by the upper half of their addresses, which no guest address has.
   Range slots() const {
-    const uint64_t end = stub.base & ~(ThreadSlot::kSize - 1);
-    return {end - kSlotsSize, end};
+    const uint64_t start = (stub.base - kSlotsSize) & ~uint64_t{UINT32_MAX};
+    return {start, start + kSlotsSize};
   }
   uint64_t address_of(const char* label) const {
     return text() + static_cast<uint64_t>(label - boxrun_systrap_text);

@@ -84,6 +84,10 @@ void SignalFrame::set_result(uint64_t rax) const {
   std::memcpy(frame_ + offsetof(HostFrame, context.rax), &rax, sizeof rax);
 }
 
+void SignalFrame::set_ip(uint64_t rip) const {
+  std::memcpy(frame_ + offsetof(HostFrame, context.rip), &rip, sizeof rip);
+}
+
 void SignalFrame::write(const Registers& r) const {
   HostContext c;
   std::byte* at = frame_ + offsetof(HostFrame, context);

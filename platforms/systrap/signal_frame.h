@@ -29,6 +29,7 @@ class SignalFrame {
   // Without fs_base and gs_base, which are not in it.
   StopInfo read(int signo) const;
   void set_result(uint64_t rax) const;
+  void set_ip(uint64_t rip) const;
   // What the stub returns to. `registers` are anything a guest may have made up.
   void write(const Registers& registers) const;
   // The standard-format XSAVE area. EFAULT when it does not lie on the alternate stack.

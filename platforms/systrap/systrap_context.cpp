@@ -4,6 +4,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <bit>
 #include <chrono>
 #include <utility>
 
@@ -22,8 +23,18 @@ constexpr auto kLookAgain = 100ms;
 constexpr auto kRingAgain = 20ms;
 constexpr auto kPatience = 8s;
 
+// Bringing in another version of a page of text costs about as much as this many traps.
+constexpr uint32_t kHotCalls = 8;
+
 bool canonical(uint64_t address) {
   return static_cast<uint64_t>(static_cast<int64_t>(address << 16) >> 16) == address;
+}
+
+// Of a call by the 64-bit entry; the number loses the bit that says so.
+Arch arch_of(uint64_t& number) {
+  if ((number & kX32Bit) == 0 || number >> 32 != 0) return Arch::kX86_64;
+  number &= ~kX32Bit;
+  return Arch::kX32;
 }
 
 uint64_t base_or_zero(uint64_t base) { return canonical(base) ? base : 0; }
@@ -60,7 +71,9 @@ Result<void> SystrapContext::move_to(const Ref<GuestProcess>& process, CpuState&
   doorbell_.attach(process->process(), thread_.thread);
   // The stop in which a new thread asks for registers, or the last one of a parked thread.
   TRY(wait_for_stop());
+  if (at_patched_call_) TRY(give_all());
   stop_ = frame_->read(0);
+  counts_ = {};
   return {};
 }
 
@@ -71,15 +84,24 @@ void SystrapContext::leave() {
   process_->detach(thread_);
   process_ = nullptr;
   frame_.reset();
+  at_patched_call_ = broken_ = false;
 }
 
 Result<void> SystrapContext::write_back(CpuState& cpu) {
+  if (broken_) return Errno::kSrch;
+  ThreadSlot& shared = slot();
+  if (at_patched_call_ && !cpu.registers_dirty() && !cpu.xstate_dirty()) {
+    shared.result = cpu.result_dirty() ? cpu.result() : call_number_;
+    cpu.written();
+    return {};
+  }
+  if (at_patched_call_) TRY(give_all());
   if (cpu.registers_dirty()) {
     const Registers& r = cpu.registers();
     frame_->write(r);
-    ThreadSlot& shared = slot();
     shared.fs_base = base_or_zero(r.fs_base);
-    shared.gs_base = base_or_zero(r.gs_base);
+    // Where guest code does not use gs, it is ours: see boxrun_systrap_call.
+    shared.gs_base = base_or_zero(r.gs_base) != 0 ? r.gs_base : thread_.address;
     shared.set_bases = 1;
   } else if (cpu.result_dirty()) {
     frame_->set_result(cpu.result());
@@ -159,17 +181,26 @@ Result<void> SystrapContext::wait_for_stop() {
     (void)futex_wait(shared.state, kSlotRunning, next_look, FutexScope::kShared);
   }
   shared.sentry_sleeps.store(0, std::memory_order_relaxed);
+  const uint32_t signal = std::atomic_ref(shared.signal).load(std::memory_order_relaxed);
+  stop_.signo = static_cast<int>(signal);
+  at_patched_call_ = signal == kCallStop;
+  if (at_patched_call_) return {};
   const uint64_t frame = std::atomic_ref(shared.frame).load(std::memory_order_relaxed);
   frame_ = TRY(SignalFrame::at(frame, process_->slot_bytes(thread_), thread_.address));
   return {};
 }
 
 Result<std::optional<Stop>> SystrapContext::handle_stop(CpuState& cpu) {
-  ThreadSlot& shared = slot();
-  const uint32_t signal = std::atomic_ref(shared.signal).load(std::memory_order_relaxed);
-  stop_ = frame_->read(static_cast<int>(signal));
-  stop_.registers.fs_base = shared.fs_base;
-  stop_.registers.gs_base = shared.gs_base;
+  if (at_patched_call_) return std::optional(TRY(patched_call(cpu)));
+  read_frame();
+  const uint64_t all = process_->layout().address_of(boxrun_systrap_all);
+  if (stop_.signo == SIGTRAP && stop_.registers.rip == all) {
+    // The doorbell rang when guest code was about to go on after a patched call.
+    stop_.signo = kDoorbell;
+    if (!canonical(stop_.registers.rcx)) return Errno::kSrch;
+    stop_.registers.rip = stop_.registers.rcx;
+    frame_->set_ip(stop_.registers.rip);
+  }
   switch (stop_.signo) {
     case kDoorbell:
       if (!doorbell_.answer()) return std::optional<Stop>();
@@ -194,14 +225,68 @@ Stop SystrapContext::system_call(CpuState& cpu) {
   auto number = static_cast<uint64_t>(int64_t{stop_.info.si_syscall});
   if (stop_.info.si_arch != AUDIT_ARCH_X86_64) {
     stop.arch = Arch::kI386;
-  } else if ((number & kX32Bit) != 0 && number >> 32 == 0) {
-    stop.arch = Arch::kX32;
-    number &= ~kX32Bit;
+  } else {
+    stop.arch = arch_of(number);
   }
   const Registers& r = stop_.registers;
   stop_.registers.orig_rax = number;
   cpu.stopped_in_syscall(*this, number, {r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9}, r.rip, r.rsp);
+  stop.hot = stop.arch == Arch::kX86_64 && is_hot(r.rip);
   return stop;
+}
+
+bool SystrapContext::is_hot(uint64_t ip) {
+  CallCount& count = counts_[ip / 2 % counts_.size()];
+  if (count.ip != ip) count = {ip, 0};
+  // Asked again later and later: it may not be a site of the kind that can be improved.
+  return ++count.calls >= kHotCalls && std::has_single_bit(count.calls);
+}
+
+Result<Stop> SystrapContext::patched_call(CpuState& cpu) {
+  const ThreadSlot& shared = slot();
+  // The host looks at the lower half of rax (arch/x86/entry/common.c: do_syscall_64).
+  auto number = static_cast<uint64_t>(int64_t{static_cast<int32_t>(shared.number)});
+  call_ip_ = shared.ip;
+  const std::array<uint64_t, 6> args = shared.args;
+  if (!canonical(call_ip_)) return Errno::kSrch;
+  Stop stop{.why = Why::kSyscall, .arch = arch_of(number)};
+  call_number_ = number;
+  cpu.stopped_in_syscall(*this, number, args, call_ip_, shared.sp);
+  return stop;
+}
+
+Result<void> SystrapContext::give_all() {
+  slot().give_all = 1;
+  const uint64_t all = process_->layout().address_of(boxrun_systrap_all);
+  // A doorbell that was late may come first.
+  for (int i = 0; i < 4; i++) {
+    resume();
+    TRY(wait_for_stop());
+    if (at_patched_call_) return Errno::kSrch;
+    read_frame();
+    if (stop_.signo == SIGTRAP && stop_.registers.rip == all) {
+      Registers& r = stop_.registers;
+      r.rip = r.rcx = call_ip_;
+      r.r11 = r.eflags;
+      r.orig_rax = r.rax = call_number_;
+      frame_->set_ip(r.rip);
+      return {};
+    }
+    if (stop_.signo != kDoorbell) return Errno::kSrch;
+  }
+  return Errno::kSrch;
+}
+
+void SystrapContext::read_frame() {
+  const ThreadSlot& shared = slot();
+  stop_ = frame_->read(stop_.signo);
+  stop_.registers.fs_base = shared.fs_base;
+  stop_.registers.gs_base = shared.gs_base == thread_.address ? 0 : shared.gs_base;
+}
+
+// For fetches, which cannot fail: the thread is lost when it is to go on.
+void SystrapContext::take_all() {
+  if (at_patched_call_ && !broken_ && !give_all().ok()) broken_ = true;
 }
 
 std::optional<Stop> SystrapContext::exception(CpuState& cpu) {
@@ -227,10 +312,14 @@ std::optional<Stop> SystrapContext::exception(CpuState& cpu) {
   return stop;
 }
 
-void SystrapContext::fetch_registers(Registers& out) { out = stop_.registers; }
+void SystrapContext::fetch_registers(Registers& out) {
+  take_all();
+  out = stop_.registers;
+}
 
 void SystrapContext::fetch_xstate(std::span<std::byte> out) {
-  if (!frame_ || !frame_->read_xstate(out).ok()) initial_xstate(out);
+  take_all();
+  if (broken_ || !frame_ || !frame_->read_xstate(out).ok()) initial_xstate(out);
 }
 
 }  // namespace boxrun::platform

@@ -1,4 +1,5 @@
 #pragma once
+#include <array>
 #include <optional>
 
 #include "platforms/platform.h"
@@ -29,6 +30,13 @@ class SystrapContext final : public Context, private RegisterSource {
   // Nothing when the stop means nothing to the guest and it should go on.
   Result<std::optional<Stop>> handle_stop(CpuState& cpu);
   Stop system_call(CpuState& cpu);
+  // A stop at a patched call site: without a frame.
+  Result<Stop> patched_call(CpuState& cpu);
+  // Makes it a stop with one.
+  Result<void> give_all();
+  void take_all();
+  void read_frame();
+  bool is_hot(uint64_t ip);
   std::optional<Stop> exception(CpuState& cpu);
 
   void fetch_registers(Registers& out) override;
@@ -40,6 +48,15 @@ class SystrapContext final : public Context, private RegisterSource {
   SystrapThread thread_;
   std::optional<SignalFrame> frame_;  // of the thread while it is stopped
   StopInfo stop_;
+  bool at_patched_call_ = false;  // frame_ and stop_ are not of this stop
+  bool broken_ = false;           // it could not be made one with a frame
+  uint64_t call_number_ = 0;      // of a patched call
+  uint64_t call_ip_ = 0;
+  struct CallCount {
+    uint64_t ip = 0;
+    uint32_t calls = 0;
+  };
+  std::array<CallCount, 32> counts_{};  // of call instructions that trapped, by their address
   Placement::Pair pair_;
   Doorbell doorbell_;
 };

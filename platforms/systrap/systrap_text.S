@@ -48,19 +48,29 @@
         .set    S_STATE, 0
         .set    S_SIGNAL, 4
         .set    S_FRAME, 8
-        .set    S_FS_BASE, 16
-        .set    S_GS_BASE, 24
+        .set    S_FS_BASE, 128
+        .set    S_GS_BASE, 136
         .set    S_SET_BASES, 32
         .set    S_NOTED, 36
         .set    S_SENTRY_SLEEPS, 40
         .set    S_STUB_SLEEPS, 44
         .set    S_SPINS, 48
-        .set    S_STACK, 56
+        .set    S_GIVE_ALL, 52
+        .set    S_RESULT, 56
+        .set    S_NUMBER, 64
+        .set    S_ARGS, 72
+        .set    S_IP, 24
+        .set    S_SP, 16
+        .set    S_RBX, 144
+        .set    S_FLAGS, 152
+        .set    S_STACK, 160
         .set    RUNNING, 1
         .set    STOPPED, 2
         .set    EXIT, 3
+        .set    CALL_STOP, 0x100
         # struct ucontext of the host: signal_frame.cpp
         .set    U_R8, 40
+        .set    U_RBX, 128
         .set    U_RIP, 168
         .set    U_EFLAGS, 176
         .set    U_FPSTATE, 224
@@ -175,6 +185,7 @@ child:
         test    $CLONE_VM, %edi
         jz      new_process
         mov     %r9, %rbx
+        wrgsbase %rbx                   # how a patched call site finds the slot
         mov     $SYS_sigaltstack, %eax
         lea     S_STACK(%rbx), %rdi
         xor     %esi, %esi
@@ -230,6 +241,10 @@ boxrun_systrap_handler:
         cmp     $4096, %rax
         jae     stop
         # In the last instructions before guest code goes on: as if it had rung before them.
+        cmp     $call_leaving - boxrun_systrap_text, %eax
+        jb      1f
+        cmp     $call_left - boxrun_systrap_text, %eax
+        jb      3f
         cmp     $leaving - boxrun_systrap_text, %eax
         jb      1f
         cmp     $left - boxrun_systrap_text, %eax
@@ -237,8 +252,19 @@ boxrun_systrap_handler:
         mov     S_FRAME(%rbx), %rdx
         lea     -8(%rdx), %rsp
         jmp     stop
+3:      lea     call_leaving(%rip), %rax
+        mov     %rax, U_RIP(%rdx)
+        mov     %rbx, U_RBX(%rdx)
+        jmp     2f
+        # Who waits for its turn with another slot than its own jumped there.
+1:      cmp     $publish - boxrun_systrap_text, %eax
+        jb      2f
+        cmp     $turn - boxrun_systrap_text, %eax
+        jae     2f
+        cmp     U_RBX(%rdx), %rbx
+        jne     stop
         # Anywhere else: to be looked at before guest code goes on.
-1:      movl    $1, S_NOTED(%rbx)
+2:      movl    $1, S_NOTED(%rbx)
         add     $8, %rsp                # as if the handler had returned
         .globl  boxrun_systrap_restorer
 boxrun_systrap_restorer:
@@ -254,6 +280,8 @@ stop:
         mov     %rax, S_FS_BASE(%rbx)
         rdgsbase %rax
         mov     %rax, S_GS_BASE(%rbx)
+# Hands the thread over and waits for its turn, without a stack. rbx: the slot.
+publish:
         mov     $STOPPED, %eax
         xchg    %eax, S_STATE(%rbx)
         cmpl    $0, S_SENTRY_SLEEPS(%rbx)
@@ -291,6 +319,8 @@ awake:
 turn:
         cmp     $RUNNING, %eax
         jne     end_thread
+        cmpl    $CALL_STOP, S_SIGNAL(%rbx)
+        je      call_turn
         mov     S_FRAME(%rbx), %rdx
         cmpl    $0, S_SET_BASES(%rbx)
         je      leaving
@@ -333,6 +363,65 @@ noted:
         movl    $0, S_NOTED(%rbx)
         mov     $DOORBELL, %edi
         jmp     stop
+
+# A patched call site comes here, by way of a trampoline (call_patches.h): rcx points to the return
+# address, gs to the slot, r11 is free. rax keeps the flags, since a system call does not change any.
+        .globl  boxrun_systrap_call
+boxrun_systrap_call:
+        rdgsbase %r11
+        mov     %rax, S_NUMBER(%r11)
+        lahf
+        seto    %al
+        mov     %rbx, S_RBX(%r11)
+        mov     %r11, %rbx
+        mov     %rax, S_FLAGS(%rbx)
+        mov     (%rcx), %rcx
+        mov     %rcx, S_IP(%rbx)
+        mov     %rdi, S_ARGS(%rbx)
+        mov     %rsi, S_ARGS+8(%rbx)
+        mov     %rdx, S_ARGS+16(%rbx)
+        mov     %r10, S_ARGS+24(%rbx)
+        mov     %r8, S_ARGS+32(%rbx)
+        mov     %r9, S_ARGS+40(%rbx)
+        mov     %rsp, S_SP(%rbx)
+        movl    $CALL_STOP, S_SIGNAL(%rbx)
+        jmp     publish
+
+call_turn:
+        mov     S_ARGS(%rbx), %rdi
+        mov     S_ARGS+8(%rbx), %rsi
+        mov     S_ARGS+16(%rbx), %rdx
+        mov     S_ARGS+24(%rbx), %r10
+        cmpl    $0, S_GIVE_ALL(%rbx)
+        jne     give_all
+call_leaving:
+        cmpl    $0, S_NOTED(%rbx)
+        jne     call_noted
+        mov     S_FLAGS(%rbx), %rax
+        add     $127, %al               # overflows if the flag was set
+        sahf
+        mov     S_RESULT(%rbx), %rax
+        mov     S_IP(%rbx), %rcx
+        mov     S_RBX(%rbx), %rbx
+        jmp     *%rcx
+call_left:
+call_noted:
+        movl    $0, S_NOTED(%rbx)
+        mov     S_RESULT(%rbx), %r11
+        jmp     1f
+give_all:
+        movl    $0, S_GIVE_ALL(%rbx)
+        mov     S_NUMBER(%rbx), %r11
+1:      mov     S_FLAGS(%rbx), %rax
+        add     $127, %al
+        sahf
+        mov     %r11, %rax
+        mov     S_IP(%rbx), %rcx
+        mov     S_RBX(%rbx), %rbx
+        int3
+# Where the host says that it stopped, with all registers of the guest but rip, which rcx has.
+        .globl  boxrun_systrap_all
+boxrun_systrap_all:
 
 end_thread:
         mov     $SYS_exit, %eax

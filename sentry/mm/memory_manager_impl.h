@@ -94,6 +94,9 @@ class MemoryManager::Impl {
   Result<void> protect_pages(Range range, const Vma& vma) REQUIRES(mutex_);
   Result<void> protect_by_copying(Range range, const Vma& vma) REQUIRES(mutex_);
 
+  // --- call_site.cpp: what the guest may write to is its own
+  Result<void> restore_text(Range range) REQUIRES(mutex_);
+
   // --- map.cpp
   struct Prepared;
   Result<Prepared> prepare(const MapRequest& request, uint64_t length) EXCLUDES(mutex_);

@@ -70,6 +70,7 @@ Result<void> MemoryManager::Impl::protect_locked(Range range, Prot prot, const L
       TRY(maps_.may_become_data(piece.size(), vma, limits, file_));
     }
     if (!maps_.may_split(piece)) return Errno::kNoMem;
+    if (vma.writable() && !old.writable()) TRY(restore_text(piece));
     const auto done = protect_pages(piece, vma);
     if (!done) {
       if (vma.host_fd < 0 || vma.shared_writable() || !host_refuses_mapping(done.error())) {

@@ -12,6 +12,77 @@ guest_syscall:
 guest_syscall_done:
         jmp     guest_syscall
 
+# Call sites of the kinds that CallPatches knows, for ever.
+        .globl  guest_site
+guest_site:
+        mov     $1010, %eax
+        syscall
+        .globl  guest_site_done
+guest_site_done:
+        jmp     guest_site
+
+        .globl  guest_site_six
+guest_site_six:
+        mov     %rbx, %rax
+        mov     8(%rsp), %r9
+        syscall
+        .globl  guest_site_six_done
+guest_site_six_done:
+        jmp     guest_site_six
+
+        .globl  guest_site_zero
+guest_site_zero:
+        call    zero
+        jmp     guest_site_zero
+        .balign 16
+zero:
+        xor     %eax, %eax
+        syscall
+        .globl  guest_site_zero_done
+guest_site_zero_done:
+        cmp     $-4096, %rax
+        ja      1f
+        ret
+        .byte   0x0f, 0x1f, 0x80, 0, 0, 0, 0    # nopl 0x0(%rax)
+1:      ud2
+
+# Not a site: the number is a part of a longer instruction.
+        .globl  guest_no_site_done
+        .byte   0x48, 0xb8, 0xf2, 0x03, 0x00, 0x00, 0x0f, 0x05
+guest_no_site_done:
+        .byte   0, 0
+        ud2
+
+# As guest_site, with the flags that a system call keeps: all of CF PF ZF SF OF, then none, then a
+# call 1011 with what was seen after each: rdi, rsi.
+        .globl  guest_site_flags
+guest_site_flags:
+        mov     $0x8d5, %edi            # OF SF ZF AF PF CF
+        call    call_with_flags
+        mov     %rdx, %r12
+        xor     %edi, %edi
+        call    call_with_flags
+        mov     %r12, %rdi
+        mov     %rdx, %rsi
+        mov     $1011, %eax
+        syscall
+        jmp     guest_site_flags
+call_with_flags:
+        pushfq
+        pop     %rax
+        and     $~0x8d5, %rax
+        or      %rdi, %rax
+        push    %rax
+        popfq
+        mov     $1012, %eax
+        syscall
+        .globl  guest_site_flags_done
+guest_site_flags_done:
+        pushfq
+        pop     %rdx
+        and     $0x8d5, %edx
+        ret
+
 # Loads from rbx into rax, then a system call number 1000.
         .globl  guest_load
 guest_load:
