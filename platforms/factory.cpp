@@ -1,5 +1,11 @@
 #include "platforms/factory.h"
 
+#include <algorithm>
+#include <array>
+#include <iterator>
+#include <optional>
+#include <vector>
+
 #include "platforms/ptrace/ptrace_platform.h"
 #include "platforms/systrap/systrap_platform.h"
 
@@ -42,22 +48,25 @@ std::string ptrace_remedy(const StubError& error) {
   }
 }
 
-}  // namespace
+template <class P>
+std::unique_ptr<Platform> create_platform(int memory_file, StubError& error) {
+  return P::create(memory_file, error);
+}
 
-std::unique_ptr<Platform> create(const Options& options, Failure& failure) {
-  const bool systrap = options.kind == "systrap";
-  if (!systrap && options.kind != "auto" && options.kind != "ptrace") {
-    failure = {"use the platform \"" + options.kind + "\"", "platform", Errno::kInval,
-               "the platforms of this build are: auto, ptrace, systrap"};
-    return nullptr;
-  }
+struct Kind {
+  std::string_view name;
+  std::unique_ptr<Platform> (*create)(int memory_file, StubError& error);
+  std::string (*remedy)(const StubError& error);
+};
+
+constexpr std::array kKinds{
+    Kind{"systrap", create_platform<SystrapPlatform>, systrap_remedy},
+    Kind{"ptrace", create_platform<PtracePlatform>, ptrace_remedy},
+};
+
+std::unique_ptr<Platform> create_kind(const Kind& kind, const Options& options, Failure& failure) {
   StubError error;
-  std::unique_ptr<Platform> platform;
-  if (systrap) {
-    platform = SystrapPlatform::create(options.memory_file, error);
-  } else {
-    platform = PtracePlatform::create(options.memory_file, error);
-  }
+  std::unique_ptr<Platform> platform = kind.create(options.memory_file, error);
   if (platform != nullptr && options.losses != nullptr) {
     Result<UniqueFd> losses = watch_losses();
     if (losses.ok()) {
@@ -68,10 +77,42 @@ std::unique_ptr<Platform> create(const Options& options, Failure& failure) {
     }
   }
   if (platform == nullptr) {
-    failure = {error.step, systrap ? "platform systrap" : "platform ptrace", error.error,
-               systrap ? systrap_remedy(error) : ptrace_remedy(error)};
+    failure = {error.step, "platform " + std::string(kind.name), error.error, kind.remedy(error)};
   }
   return platform;
+}
+
+}  // namespace
+
+std::span<const std::string_view> kinds() {
+  static constexpr auto kNames = [] {
+    std::array<std::string_view, kKinds.size()> names;
+    std::ranges::transform(kKinds, names.begin(), &Kind::name);
+    return names;
+  }();
+  return kNames;
+}
+
+std::unique_ptr<Platform> create(const Options& options, Failure& failure) {
+  const bool automatic = options.kind == "auto";
+  std::vector<Kind> candidates;
+  std::ranges::copy_if(kKinds, std::back_inserter(candidates),
+                       [&](const Kind& kind) { return automatic || kind.name == options.kind; });
+  if (candidates.empty()) {
+    failure = {"use the platform \"" + options.kind + "\"", "platform", Errno::kInval,
+               "the platforms of this build are: auto, ptrace, systrap"};
+    return nullptr;
+  }
+  std::stable_partition(candidates.begin(), candidates.end(),
+                        [&](const Kind& kind) { return kind.name == options.preferred; });
+  std::optional<Failure> first;
+  for (const Kind& kind : candidates) {
+    if (auto platform = create_kind(kind, options, failure)) return platform;
+    if (!first) first = failure;
+  }
+  // Of what was tried, the one that would have been best.
+  failure = *first;
+  return nullptr;
 }
 
 }  // namespace boxrun::platform

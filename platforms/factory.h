@@ -1,5 +1,6 @@
 #pragma once
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -10,7 +11,7 @@
 namespace boxrun::platform {
 
 struct Options {
-  // "auto" or the name of a platform.
+  // "auto" or the name of a platform. "auto" is the first of kinds() that this host lets us have.
   std::string kind = "auto";
   // What most mappings will be of. Borrowed for the life of the platform.
   int memory_file = -1;
@@ -19,7 +20,12 @@ struct Options {
   // tells of each. Without it, a loss is noticed when a thread of the guest process next runs.
   // Stays empty where the platform has nothing that could end.
   UniqueFd* losses = nullptr;
+  // What "auto" tries first; empty: nothing in particular.
+  std::string preferred = {};
 };
+
+// The platforms of this build, those first that are expected to be quicker.
+std::span<const std::string_view> kinds();
 
 // Called in the process that will be the Sentry, on its main thread and before it has others: after
 // namespaces, Landlock and resource limits are in force, before capabilities are dropped and

@@ -2,21 +2,21 @@
 
 #include <fmt/format.h>
 #include <linux/seccomp.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <nlohmann/json.hpp>
 
-#include "platforms/factory.h"
 #include "src/base/errno_text.h"
 #include "src/base/fd.h"
+#include "src/cli/attempt.h"
+#include "src/cli/platform_choice.h"
 #include "src/host/landlock.h"
 #include "src/host/namespaces.h"
 #include "src/host/start_message.h"
@@ -36,49 +36,33 @@ HostCheck check_kernel() {
       "kernel", true, false, fmt::format("{} {} {}", name.sysname, name.release, name.machine), {}};
 }
 
-// Runs `attempt` in a forked child, which answers as the Gofer and the Sentry do.
-template <class Attempt>
-host::StartMessage in_child(Attempt attempt) {
-  const Failure lost{"run a check in a child process", "doctor", last_error(), {}};
-  int sockets[2];
-  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) != 0) return {lost, {}};
-  UniqueFd ours(sockets[0]);
-  UniqueFd theirs(sockets[1]);
-  const pid_t child = ::fork();
-  if (child < 0) return {lost, {}};
-  if (child == 0) {
-    ours.reset();
-    (void)host::send_start_message(theirs.get(), attempt());
-    ::_exit(0);
+HostCheck check_platform(const PlatformTrial& trial) {
+  if (trial.failure) {
+    return {"platform " + trial.kind, false, false,
+            fmt::format("cannot {}: {}", trial.failure->what, words(trial.failure->error)),
+            trial.failure->remedy};
   }
-  theirs.reset();
-  Result<host::StartMessage> message = host::receive_start_message(ours.get());
-  ::waitpid(child, nullptr, 0);
-  return message ? std::move(*message) : host::StartMessage{lost, {}};
+  return {"platform " + trial.kind,
+          true,
+          false,
+          fmt::format("{:.2f} us per system call", static_cast<double>(trial.call.count()) / 1000),
+          {}};
 }
 
-HostCheck check_platform(const std::string& kind) {
-  const host::StartMessage message = in_child([&]() -> host::StartMessage {
-    const UniqueFd memory(::memfd_create("boxrun-doctor", MFD_CLOEXEC));
-    if (::ftruncate(memory.get(), 1 << 20) != 0)
-      return {Failure{"make a memory file", "doctor", last_error(), {}}, {}};
-    Failure failure;
-    if (platform::create({kind, memory.get()}, failure) == nullptr) return {failure, {}};
-    return {};
-  });
-  // What `auto` takes must be there.
-  const bool required = kind == "ptrace";
-  HostCheck check{"platform " + kind, !message.failure.has_value(), required, "works", {}};
-  if (message.failure) {
-    check.detail =
-        fmt::format("cannot {}: {}", message.failure->what, words(message.failure->error));
-    check.remedy = message.failure->remedy;
-  }
-  return check;
+HostCheck check_choice(const std::vector<PlatformTrial>& trials) {
+  const std::string best = cheapest(trials);
+  const auto working =
+      std::ranges::count_if(trials, [](const PlatformTrial& t) { return !t.failure; });
+  if (best.empty()) return {"platform auto", false, true, "there is none", {}};
+  return {"platform auto",
+          true,
+          true,
+          fmt::format("{}: {}", best, working > 1 ? "the cheapest" : "the only one that works"),
+          {}};
 }
 
 HostCheck check_namespaces() {
-  const host::StartMessage message = in_child([]() -> host::StartMessage {
+  const host::StartMessage message = attempt_in_child([]() -> host::StartMessage {
     Result<host::Forked> forked = host::fork_into_namespaces({});
     if (!forked) return {Failure{"fork", "namespaces", forked.error(), {}}, {}};
     if (forked->in_child()) ::_exit(0);
@@ -124,8 +108,14 @@ HostCheck check_open_files() {
 }  // namespace
 
 std::vector<HostCheck> examine_host() {
-  return {check_kernel(),     check_platform("ptrace"), check_platform("systrap"), check_seccomp(),
-          check_namespaces(), check_landlock(),         check_open_files()};
+  std::vector<HostCheck> checks{check_kernel()};
+  const std::vector<PlatformTrial> trials = try_platforms();
+  for (const PlatformTrial& trial : trials) checks.push_back(check_platform(trial));
+  for (HostCheck& check : std::array{check_choice(trials), check_seccomp(), check_namespaces(),
+                                     check_landlock(), check_open_files()}) {
+    checks.push_back(std::move(check));
+  }
+  return checks;
 }
 
 bool is_usable(const std::vector<HostCheck>& checks) {

@@ -14,6 +14,7 @@
 #include "src/cli/command.h"
 #include "src/cli/doctor.h"
 #include "src/cli/options.h"
+#include "src/cli/platform_choice.h"
 #include "src/cli/print.h"
 #include "src/cli/resolve.h"
 #include "src/cli/run.h"
@@ -124,7 +125,9 @@ int run(std::span<char* const> arguments) {
   if (!asked.text.empty()) static_cast<void>(write_all(STDERR_FILENO, asked.text));
   asked.run->ignored_signals = ignored_signals;
   const KernelEntry kernel{sentry::check_syscall_rules, sentry::run};
-  return run_and_report(*asked.run, kernel, host::occupy_standard_streams(), asked.home);
+  const auto streams = host::occupy_standard_streams();
+  if (asked.run->platform == "auto") asked.run->preferred_platform = remembered_platform();
+  return run_and_report(*asked.run, kernel, streams, asked.home);
 }
 
 struct Command {

@@ -174,9 +174,11 @@ MaybeFailure prepare_sentry(const RunSpec& spec, const std::array<bool, 3>& open
     return Failure{"become a child subreaper", "sentry", done.error(), ""};
   }
   Failure failure;
-  boot.platform = platform::create(
-      {.kind = spec.platform, .memory_file = boot.memory.file.get(), .losses = &boot.losses},
-      failure);
+  boot.platform = platform::create({.kind = spec.platform,
+                                    .memory_file = boot.memory.file.get(),
+                                    .losses = &boot.losses,
+                                    .preferred = spec.preferred_platform},
+                                   failure);
   if (boot.platform == nullptr) return failure;
 
   const std::vector<host::FilterRow> rows = rows_of_platform(*boot.platform);

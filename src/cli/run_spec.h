@@ -77,10 +77,11 @@ struct TraceSpec {
 };
 
 struct RunSpec {
-  std::string profile;            // for the report's first line
-  std::string platform = "auto";  // auto | ptrace | systrap | kvm
-  std::string program;            // what execve is given: absolute, or relative to cwd
-  std::string command;            // as the user wrote it, for messages
+  std::string profile;             // for the report's first line
+  std::string platform = "auto";   // auto | ptrace | systrap | kvm
+  std::string preferred_platform;  // what auto tries first; may be empty
+  std::string program;             // what execve is given: absolute, or relative to cwd
+  std::string command;             // as the user wrote it, for messages
   std::vector<std::string> argv;
   std::vector<std::string> env;  // NAME=VALUE
   uint32_t env_withheld = 0;     // how many variables of the caller did not pass

@@ -111,11 +111,69 @@ class Main(unittest.TestCase):
     def test_doctor(self):
         report = json.loads(boxrun("doctor", "--json").stdout)
         names = [check["name"] for check in report["checks"]]
-        self.assertEqual(names[:4], ["kernel", "platform ptrace", "platform systrap", "seccomp"])
+        self.assertEqual(names[:5], ["kernel", "platform systrap", "platform ptrace", "platform auto", "seccomp"])
+        for check in report["checks"]:
+            if check["name"] in ("platform systrap", "platform ptrace") and check["ok"]:
+                self.assertRegex(check["detail"], r"^\d+\.\d\d us per system call$")
         text = boxrun("doctor")
         self.assertEqual(text.returncode, 0 if report["usable"] else 125)
         for name in names:
             self.assertIn(f" {name} ", text.stdout)
+
+
+class PlatformChoice(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.file = os.path.join(self.folder.name, f"boxrun-platform-{os.geteuid()}")
+
+    def platform(self, **settings):
+        report = os.path.join(self.folder.name, "report")
+        environment = {**os.environ, "XDG_RUNTIME_DIR": self.folder.name, **settings}
+        subprocess.run([BOXRUN, "--report", f"json={report}", "--report-on", "always", "true"], cwd="/", env=environment,
+                       check=True, capture_output=True, timeout=60)
+        with open(report, encoding="utf-8") as file:
+            return json.load(file)["platform"]
+
+    def remembered(self):
+        with open(self.file, encoding="utf-8") as file:
+            return file.read().splitlines()
+
+    def remember(self, lines):
+        with open(self.file, "w", encoding="utf-8") as file:
+            file.write("\n".join(lines) + "\n")
+
+    def test_the_choice_is_measured_once_and_kept(self):
+        chosen = self.platform()
+        lines = self.remembered()
+        self.assertEqual(lines[1:], [chosen])
+        self.assertEqual(os.stat(self.file).st_mode & 0o777, 0o600)
+        self.assertEqual(os.listdir(self.folder.name).count(os.path.basename(self.file)), 1)
+        for kind in ("ptrace", "systrap"):
+            self.remember([lines[0], kind])
+            self.assertEqual(self.platform(), kind)
+
+    def test_what_is_not_ours_or_not_of_now_is_measured_again(self):
+        chosen = self.platform()
+        lines = self.remembered()
+        other = "ptrace" if chosen == "systrap" else "systrap"
+        for wrong in ([lines[0] + "0", other], [lines[0], "abacus"], ["", other], [lines[0], other, other]):
+            self.remember(wrong)
+            self.platform()
+            self.assertEqual(self.remembered()[0], lines[0])
+            self.assertEqual(len(self.remembered()), 2)
+        self.remember([lines[0] + "0", other])
+        os.chmod(self.file, 0o666)
+        self.platform()
+        self.assertEqual(os.stat(self.file).st_mode & 0o777, 0o600)
+        os.rename(self.file, self.file + "-elsewhere")
+        os.symlink(self.file + "-elsewhere", self.file)
+        self.platform()
+        self.assertFalse(os.path.islink(self.file))
+
+    def test_nothing_is_kept_where_nothing_can_be(self):
+        self.assertIn(self.platform(XDG_RUNTIME_DIR="/nonexistent"), ("systrap", "ptrace"))
+        self.assertEqual([name for name in os.listdir(self.folder.name) if name.startswith("boxrun")], [])
 
 
 class Manual(unittest.TestCase):

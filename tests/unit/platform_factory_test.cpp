@@ -26,7 +26,7 @@ struct Outcome {
   char remedy[256];
 };
 
-Outcome create_in_child(const std::function<void()>& prepare) {
+Outcome create_in_child(const std::function<void()>& prepare, const char* kind = "ptrace") {
   int ends[2];
   REQUIRE(::pipe(ends) == 0);
   const pid_t child = ::fork();
@@ -34,7 +34,7 @@ Outcome create_in_child(const std::function<void()>& prepare) {
     prepare();
     Failure failure;
     Outcome outcome{};
-    outcome.created = platform::create({.kind = "ptrace"}, failure) != nullptr;
+    outcome.created = platform::create({.kind = kind}, failure) != nullptr;
     outcome.error = failure.error;
     std::strncpy(outcome.what, failure.what.c_str(), sizeof outcome.what - 1);
     std::strncpy(outcome.remedy, failure.remedy.c_str(), sizeof outcome.remedy - 1);
@@ -97,14 +97,31 @@ TEST_CASE("too few descriptors are named") {
   CHECK(std::string_view(outcome.remedy).find("ulimit -n") != std::string_view::npos);
 }
 
-TEST_CASE("auto finds a platform where ptrace is allowed") {
+TEST_CASE("auto is what was measured to be cheapest, else the first that works") {
   Failure failure;
-  const std::unique_ptr<platform::Platform> found = platform::create({}, failure);
+  for (const char* preferred : {"", "ptrace", "systrap", "abacus"}) {
+    CAPTURE(preferred);
+    const auto found = platform::create({.preferred = preferred}, failure);
+    if (found == nullptr) {
+      MESSAGE("SKIPPED: this host cannot run guests: ", to_string(failure));
+      return;
+    }
+    CHECK(found->name() == (std::string_view(preferred) == "ptrace" ? "ptrace" : "systrap"));
+  }
+}
+
+TEST_CASE("auto does without ptrace") {
+  const Outcome outcome = create_in_child([] { forbid(SYS_ptrace); }, "auto");
+  CHECK(outcome.created);
+}
+
+TEST_CASE("a platform says where guest memory can be") {
+  Failure failure;
+  const auto found = platform::create({}, failure);
   if (found == nullptr) {
     MESSAGE("SKIPPED: this host cannot run guests: ", to_string(failure));
     return;
   }
-  CHECK(found->name() == "ptrace");
   CHECK(found->user_addresses().start >= 0x10000);
   CHECK(found->user_addresses().end > 0x7ff000000000);
 }

@@ -256,6 +256,7 @@ TEST_CASE("the status line and the report say who decided the exit status") {
   RunSpec spec = files.spec();
   spec.argv = {"/usr/bin/prog"};
   spec.command = "prog";
+  spec.platform = "ptrace";
   const Reported target =
       report_apart(spec, files, [](gofer::Client&, const sentry::BootSpec&) { return 3; });
   CHECK(target.status == 3);

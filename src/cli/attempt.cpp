@@ -1,0 +1,37 @@
+#include "src/cli/attempt.h"
+
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "src/base/fd.h"
+
+namespace boxrun::cli {
+namespace {
+
+host::StartMessage no_answer(Errno error) {
+  return {Failure{"try something out in a child process", "boxrun", error, {}}, {}, {}};
+}
+
+}  // namespace
+
+host::StartMessage attempt_in_child(const std::function<host::StartMessage()>& attempt) {
+  int sockets[2];
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) != 0)
+    return no_answer(last_error());
+  UniqueFd ours(sockets[0]);
+  UniqueFd theirs(sockets[1]);
+  const pid_t child = ::fork();
+  if (child < 0) return no_answer(last_error());
+  if (child == 0) {
+    ours.reset();
+    (void)host::send_start_message(theirs.get(), attempt());
+    ::_exit(0);
+  }
+  theirs.reset();
+  Result<host::StartMessage> message = host::receive_start_message(ours.get());
+  ::waitpid(child, nullptr, 0);
+  return message.ok() ? std::move(message).take() : no_answer(message.error());
+}
+
+}  // namespace boxrun::cli
