@@ -66,9 +66,11 @@ struct Op {
 // an implementation takes only locks of rank kAddressSpace and greater.
 class AddressSpace {
  public:
-  // A place that makes system calls: the instruction that ends at `ip`.
+  // A place that makes system calls: the instruction that ends at `ip`, and a number it was seen
+  // with.
   struct CallSite {
     uint64_t ip = 0;
+    uint64_t number = 0;
     // The bytes of the page around it, which the guest can execute but not write.
     std::span<const std::byte, kPageSize> page;
     // Nothing is mapped there. The platform may map code of its own, until apply() is told

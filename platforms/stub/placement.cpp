@@ -49,9 +49,14 @@ void set_affinity(pid_t thread, int cpu) {
 // Rounds of a loop around `pause`, which takes 10 to 200 ns, that last as long as a spin may.
 uint32_t measure_spins() {
   constexpr uint32_t kRounds = 256;
-  const Clock::time_point start = Clock::now();
-  for (uint32_t i = 0; i < kRounds; i++) __builtin_ia32_pause();
-  const Clock::duration took = std::max<Clock::duration>(Clock::now() - start, 1us);
+  Clock::duration took = Clock::duration::max();
+  // The shortest of a few: this thread can lose its CPU meanwhile.
+  for (int i = 0; i < 4; i++) {
+    const Clock::time_point start = Clock::now();
+    for (uint32_t j = 0; j < kRounds; j++) __builtin_ia32_pause();
+    took = std::min(took, Clock::now() - start);
+  }
+  took = std::max<Clock::duration>(took, 1us);
   return static_cast<uint32_t>(std::max<int64_t>(kLongestSpin * kRounds / took, 16));
 }
 
@@ -119,7 +124,8 @@ void Placement::Pair::judge_turn() {
   }
 }
 
-void Placement::Pair::judge_window() {
+void Placement::Pair::judge_window(uint32_t turns) {
+  window_turns_ = turns;
   const Clock::time_point now = Clock::now();
   const Clock::duration window = now - std::exchange(window_began_, now);
   if (mode_.load(std::memory_order_relaxed) == Mode::kApart) {
@@ -179,6 +185,7 @@ void Placement::pin(Pair& pair, IfCrowded if_crowded) {
   pair.cpu_ = pair.host_cpu_ = cpu;
   pair.seen_turns_ = pair.turns_.load(std::memory_order_relaxed);
   pair.window_began_ = Clock::now();
+  pair.window_turns_ = pair.seen_turns_;
   pair.mode_.store(Pair::Mode::kTogether);
   pinned_.push_back(&pair);
   if (!watcher_.joinable()) watcher_ = std::thread([this] { watch(); });
@@ -228,7 +235,9 @@ void Placement::tick(bool spread) {
   }
   const std::vector<Pair*> pairs = pinned_;
   for (Pair* pair : pairs) {
-    const auto shares = [pair](const Pair* p) { return p->cpu_ == pair->cpu_; };
+    const auto shares = [pair](const Pair* p) {
+      return p->cpu_ == pair->cpu_ || p->host_cpu_ == pair->cpu_;
+    };
     if (!pair->active_ || (spread && std::ranges::count_if(pinned_, shares) > 1)) {
       unpin_locked(*pair);
     } else if (pair->mode_.load() == Pair::Mode::kApart && busy_cpus(cpus_ + 1) > cpus_) {

@@ -52,8 +52,8 @@ class Placement {
       turns_.store(turns, std::memory_order_relaxed);
       if (mode_.load(std::memory_order_relaxed) == Mode::kLoose) {
         judge_turn();
-      } else if (turns / 2 % kWindow == 0 && placement_.waiting_ == Waiting::kAwake) {
-        judge_window();
+      } else if (turns - window_turns_ >= 2 * kWindow && placement_.waiting_ == Waiting::kAwake) {
+        judge_window(turns);
       }
     }
     // How often either side may look for its turn, with a pause in between, before it sleeps. 0
@@ -70,7 +70,7 @@ class Placement {
     static constexpr uint32_t kWindow = 64;
 
     void judge_turn();
-    void judge_window();
+    void judge_window(uint32_t turns);
     void judge_apart(Clock::time_point now, Clock::duration window);
 
     Placement& placement_;
@@ -88,6 +88,7 @@ class Placement {
     int short_turns_ = 0;  // in a row, while loose
     Clock::time_point began_;
     Clock::time_point window_began_;
+    uint32_t window_turns_ = 0;   // turns_ at that time
     Clock::duration together_{};  // the last window together before the pair was set apart
     Clock::time_point next_try_;
     Clock::duration backoff_{};

@@ -31,9 +31,12 @@ uint8_t byte_at(std::span<const std::byte> page, uint64_t offset) {
   return offset < page.size() ? std::to_integer<uint8_t>(page[offset]) : 0;
 }
 
-// Whether the byte before an instruction of 32-bit operands may be a prefix that changes what it
-// is.
-bool may_be_prefix(uint8_t byte) { return (byte & 0xf0) == 0x40 || byte == 0x66; }
+// Whether the byte before what looks like an instruction may make it a part of another one: a REX
+// or an operand size prefix, or an opcode that a ModRM byte follows (mov, lea, movslq).
+bool may_belong_to_it(uint8_t byte) {
+  return (byte & 0xf0) == 0x40 || byte == 0x66 || byte == 0x63 || (byte & 0xfc) == 0x88 ||
+         byte == 0x8d;
+}
 
 void put_jump(std::span<std::byte> page, uint64_t page_address, uint64_t offset, uint64_t to) {
   put(page, offset, uint8_t{0xe9});
@@ -80,7 +83,8 @@ StubCall CodePage::map_at(uint64_t address) const {
            ControlFile::code_offset(number_)}};
 }
 
-bool CallPatches::find_site(std::span<const std::byte> page, uint64_t end, Site& site) {
+bool CallPatches::find_site(std::span<const std::byte> page, uint64_t end, uint64_t number,
+                            Site& site) {
   constexpr std::array<uint8_t, 5> kLoadSixthArgument{0x4c, 0x8b, 0x4c, 0x24, 0x08};
   if (end < kSyscallSize || !has_at(page, end - kSyscallSize, std::array<uint8_t, 2>{0x0f, 0x05})) {
     return false;
@@ -89,14 +93,17 @@ bool CallPatches::find_site(std::span<const std::byte> page, uint64_t end, Site&
   if (site.end > kLongJump) {
     site.start = site.long_jump = site.end - kLongJump;
     if (has_at(page, site.start, kLoadSixthArgument)) return true;
-    if (byte_at(page, site.start) == 0xb8 && !may_be_prefix(byte_at(page, site.start - 1))) {
+    uint32_t moved;
+    std::memcpy(&moved, &page[site.start + 1], sizeof moved);
+    if (byte_at(page, site.start) == 0xb8 && moved == number &&
+        !may_belong_to_it(byte_at(page, site.start - 1))) {
       return true;
     }
   }
   if (site.end <= kShortJump) return false;
   site.start = site.end - kShortJump;
-  if (!has_at(page, site.start, std::array<uint8_t, 2>{0x31, 0xc0}) ||
-      may_be_prefix(byte_at(page, site.start - 1))) {
+  if (number != 0 || !has_at(page, site.start, std::array<uint8_t, 2>{0x31, 0xc0}) ||
+      may_belong_to_it(byte_at(page, site.start - 1))) {
     return false;
   }
   // cmp $imm32,%rax; ja, by a short or a long jump; ret
@@ -112,7 +119,7 @@ bool CallPatches::find_site(std::span<const std::byte> page, uint64_t end, Site&
   }
   if (byte_at(page, at++) != 0xc3) return false;
   // A nop of five bytes and more: nopl with a displacement, with or without prefixes.
-  while (byte_at(page, at) == 0x66) at++;
+  for (int i = 0; i < 8 && byte_at(page, at) == 0x66; i++) at++;
   if (byte_at(page, at) == 0x2e) at++;
   if (!has_at(page, at, std::array<uint8_t, 2>{0x0f, 0x1f}) ||
       (byte_at(page, at + 2) != 0x44 && byte_at(page, at + 2) != 0x80 &&
@@ -182,7 +189,8 @@ std::vector<StubCall> CallPatches::plan(ControlFile& file, const AddressSpace::C
   // The patched version where there is one: a site cannot be patched twice.
   const std::span<const std::byte> page = old == pages_.end() ? where.page : old->second->bytes();
   Site site;
-  if (!find_site(page, where.ip - address, site) || !prepare(file, where, site).ok()) return {};
+  if (!find_site(page, where.ip - address, where.number, site) || !prepare(file, where, site).ok())
+    return {};
   std::vector<StubCall> calls;
   if (next_trampolines_ != trampolines_) {
     calls.push_back(next_trampolines_->map_at(next_trampolines_at_));

@@ -68,7 +68,7 @@ class CallPatches {
     uint64_t end = 0;        // of that, where the `syscall` begins
     uint64_t long_jump = 0;  // where there are five bytes for the jump to the trampoline
   };
-  static bool find_site(std::span<const std::byte> page, uint64_t end, Site& site);
+  static bool find_site(std::span<const std::byte> page, uint64_t end, uint64_t number, Site& site);
   Result<void> prepare(ControlFile& file, const AddressSpace::CallSite& where, const Site& site);
   void write_trampoline(std::span<const std::byte> displaced, uint64_t ip) const;
 

@@ -30,6 +30,12 @@ bool canonical(uint64_t address) {
   return static_cast<uint64_t>(static_cast<int64_t>(address << 16) >> 16) == address;
 }
 
+// Of a word that guest code may change at any time: read once.
+template <class T>
+T copy_of(const T& word) {
+  return __atomic_load_n(&word, __ATOMIC_RELAXED);
+}
+
 // Of a call by the 64-bit entry; the number loses the bit that says so.
 Arch arch_of(uint64_t& number) {
   if ((number & kX32Bit) == 0 || number >> 32 != 0) return Arch::kX86_64;
@@ -152,7 +158,7 @@ void SystrapContext::spin() {
   }
 }
 
-Result<void> SystrapContext::wait_for_stop() {
+Result<void> SystrapContext::wait_for_stop(Patience patience) {
   ThreadSlot& shared = slot();
   spin();
   // By the clock: guest code can wake this thread as often as it likes.
@@ -165,7 +171,7 @@ Result<void> SystrapContext::wait_for_stop() {
     shared.sentry_sleeps.store(1);
     if (shared.state.load() != kSlotRunning) continue;
     const Clock::time_point now = Clock::now();
-    if (doorbell_.latched() && !interrupted_since) {
+    if (!interrupted_since && (patience == Patience::kLittle || doorbell_.latched())) {
       interrupted_since = now;
       next_look = now + kRingAgain;
     } else if (next_look == Clock::time_point{}) {
@@ -181,11 +187,11 @@ Result<void> SystrapContext::wait_for_stop() {
     (void)futex_wait(shared.state, kSlotRunning, next_look, FutexScope::kShared);
   }
   shared.sentry_sleeps.store(0, std::memory_order_relaxed);
-  const uint32_t signal = std::atomic_ref(shared.signal).load(std::memory_order_relaxed);
+  const uint32_t signal = copy_of(shared.signal);
   stop_.signo = static_cast<int>(signal);
   at_patched_call_ = signal == kCallStop;
   if (at_patched_call_) return {};
-  const uint64_t frame = std::atomic_ref(shared.frame).load(std::memory_order_relaxed);
+  const uint64_t frame = copy_of(shared.frame);
   frame_ = TRY(SignalFrame::at(frame, process_->slot_bytes(thread_), thread_.address));
   return {};
 }
@@ -245,13 +251,14 @@ bool SystrapContext::is_hot(uint64_t ip) {
 Result<Stop> SystrapContext::patched_call(CpuState& cpu) {
   const ThreadSlot& shared = slot();
   // The host looks at the lower half of rax (arch/x86/entry/common.c: do_syscall_64).
-  auto number = static_cast<uint64_t>(int64_t{static_cast<int32_t>(shared.number)});
-  call_ip_ = shared.ip;
-  const std::array<uint64_t, 6> args = shared.args;
+  auto number = static_cast<uint64_t>(int64_t{static_cast<int32_t>(copy_of(shared.number))});
+  call_ip_ = copy_of(shared.ip);
+  std::array<uint64_t, 6> args;
+  for (size_t i = 0; i < args.size(); i++) args[i] = copy_of(shared.args[i]);
   if (!canonical(call_ip_)) return Errno::kSrch;
   Stop stop{.why = Why::kSyscall, .arch = arch_of(number)};
   call_number_ = number;
-  cpu.stopped_in_syscall(*this, number, args, call_ip_, shared.sp);
+  cpu.stopped_in_syscall(*this, number, args, call_ip_, copy_of(shared.sp));
   return stop;
 }
 
@@ -261,7 +268,7 @@ Result<void> SystrapContext::give_all() {
   // A doorbell that was late may come first.
   for (int i = 0; i < 4; i++) {
     resume();
-    TRY(wait_for_stop());
+    TRY(wait_for_stop(Patience::kLittle));
     if (at_patched_call_) return Errno::kSrch;
     read_frame();
     if (stop_.signo == SIGTRAP && stop_.registers.rip == all) {
@@ -280,13 +287,16 @@ Result<void> SystrapContext::give_all() {
 void SystrapContext::read_frame() {
   const ThreadSlot& shared = slot();
   stop_ = frame_->read(stop_.signo);
-  stop_.registers.fs_base = shared.fs_base;
-  stop_.registers.gs_base = shared.gs_base == thread_.address ? 0 : shared.gs_base;
+  stop_.registers.fs_base = copy_of(shared.fs_base);
+  const uint64_t gs_base = copy_of(shared.gs_base);
+  stop_.registers.gs_base = gs_base == thread_.address ? 0 : gs_base;
 }
 
 // For fetches, which cannot fail: the thread is lost when it is to go on.
 void SystrapContext::take_all() {
-  if (at_patched_call_ && !broken_ && !give_all().ok()) broken_ = true;
+  if (!at_patched_call_ || broken_ || give_all().ok()) return;
+  broken_ = true;
+  process_->kill();
 }
 
 std::optional<Stop> SystrapContext::exception(CpuState& cpu) {

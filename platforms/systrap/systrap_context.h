@@ -26,7 +26,9 @@ class SystrapContext final : public Context, private RegisterSource {
   void resume();
   void spin();
   // Returns once the stub has handed the thread over.
-  Result<void> wait_for_stop();
+  // `Patience::kLittle`: it is our own code that runs, and nobody may have to interrupt it.
+  enum class Patience : uint8_t { kEndless, kLittle };
+  Result<void> wait_for_stop(Patience patience = Patience::kEndless);
   // Nothing when the stop means nothing to the guest and it should go on.
   Result<std::optional<Stop>> handle_stop(CpuState& cpu);
   Stop system_call(CpuState& cpu);

@@ -27,6 +27,7 @@
         .set    FUTEX_WAIT, 0
         .set    FUTEX_WAKE, 1
         .set    CLONE_VM, 0x100
+        .set    SIGTRAP, 5
         .set    DOORBELL, 16
 
         # MapperPage
@@ -232,40 +233,55 @@ child:
 boxrun_systrap_handler:
         mov     %rsp, %rbx
         and     $-SLOT_SIZE, %rbx
-        cmp     $DOORBELL, %edi
-        jne     stop
-        # Where did it ring? In guest code that is a stop like any other.
         mov     U_RIP(%rdx), %rax
         lea     boxrun_systrap_text(%rip), %rcx
         sub     %rcx, %rax
+        cmp     $DOORBELL, %edi
+        je      doorbell
+        # A guest that steps through its code does not step through a patched call: what the slot has
+        # of that would be overwritten.
+        cmp     $SIGTRAP, %edi
+        jne     stop
+        cmp     $boxrun_systrap_all - boxrun_systrap_text, %rax
+        jae     stop
+        cmp     $boxrun_systrap_call - boxrun_systrap_text, %rax
+        jae     return
+        cmp     $publish - boxrun_systrap_text, %rax
+        jb      stop
+        cmpl    $CALL_STOP, S_SIGNAL(%rbx)
+        je      return
+        jmp     stop
+
+# Where did it ring? In guest code that is a stop like any other.
+doorbell:
         cmp     $4096, %rax
         jae     stop
         # In the last instructions before guest code goes on: as if it had rung before them.
-        cmp     $call_leaving - boxrun_systrap_text, %eax
-        jb      1f
-        cmp     $call_left - boxrun_systrap_text, %eax
-        jb      3f
         cmp     $leaving - boxrun_systrap_text, %eax
         jb      1f
         cmp     $left - boxrun_systrap_text, %eax
+        jb      2f
+        cmp     $call_leaving - boxrun_systrap_text, %eax
+        jb      1f
+        cmp     $call_left - boxrun_systrap_text, %eax
         jae     1f
-        mov     S_FRAME(%rbx), %rdx
-        lea     -8(%rdx), %rsp
-        jmp     stop
-3:      lea     call_leaving(%rip), %rax
+        lea     call_leaving(%rip), %rax
         mov     %rax, U_RIP(%rdx)
         mov     %rbx, U_RBX(%rdx)
-        jmp     2f
+        jmp     note
+2:      mov     S_FRAME(%rbx), %rdx
+        lea     -8(%rdx), %rsp
+        jmp     stop
         # Who waits for its turn with another slot than its own jumped there.
 1:      cmp     $publish - boxrun_systrap_text, %eax
-        jb      2f
+        jb      note
         cmp     $turn - boxrun_systrap_text, %eax
-        jae     2f
+        jae     note
         cmp     U_RBX(%rdx), %rbx
         jne     stop
         # Anywhere else: to be looked at before guest code goes on.
-2:      movl    $1, S_NOTED(%rbx)
-        add     $8, %rsp                # as if the handler had returned
+note:   movl    $1, S_NOTED(%rbx)
+return: add     $8, %rsp                # as if the handler had returned
         .globl  boxrun_systrap_restorer
 boxrun_systrap_restorer:
         mov     $SYS_rt_sigreturn, %eax

@@ -156,7 +156,7 @@ void Task::handle_syscall(const platform::Stop& stop) {
     cpu_.set_result(static_cast<uint64_t>(-ENOSYS));
     return;
   }
-  if (stop.hot) mm().improve_call(cpu_.ip());
+  if (stop.hot) mm().improve_call(cpu_.ip(), number);
   std::array<uint64_t, 6> args;
   for (size_t i = 0; i < args.size(); i++) args[i] = cpu_.syscall_arg(i);
   finish_syscall(number, kernel_.dispatcher().dispatch(*this, number, args));

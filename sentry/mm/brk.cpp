@@ -39,7 +39,7 @@ Range MemoryManager::Impl::set_break_locked(uint64_t addr, const Limits& limits,
   vma.lazy = true;
   maps_.last_limits = limits;
   if (!maps_.may_expand(range.size(), vma, limits, file_)) return {};
-  if (!maps_.may_split(range)) return {};
+  if (!maps_.may_split(range) || !leave_spare(range)) return {};
   if (range.size() <= kPromise) {
     Batch batch(file_);
     if (!promise(batch, range, vma) || !run(batch)) return {};

@@ -7,18 +7,12 @@
 
 namespace boxrun::mm {
 
-namespace {
-
-constexpr uint64_t kSpareSize = kPageSize;
-
-}  // namespace
-
-void MemoryManager::improve_call(uint64_t ip) {
+void MemoryManager::improve_call(uint64_t ip, uint64_t number) {
   const uint64_t address = page_down(ip - 1);
   std::array<std::byte, kPageSize> bytes;
   Lock lock(impl_->mutex_);
   auto& maps = impl_->maps_;
-  const Range spare{impl_->mmap_base_, impl_->mmap_base_ + kSpareSize};
+  const Range spare = impl_->spare();
   const auto vma = maps.vmas.find(address);
   const auto pages = maps.pages.find(address);
   if (vma == maps.vmas.end() || pages == maps.pages.end() || maps.vmas.overlaps(spare)) return;
@@ -33,7 +27,15 @@ void MemoryManager::improve_call(uint64_t ip) {
   }
   // The page may have to be installed again, which is then no second time.
   std::erase_if(impl_->reinstalled_, [&](const auto& r) { return r.page == address; });
-  impl_->address_space_->improve({ip, bytes, spare});
+  impl_->address_space_->improve({ip, number, bytes, spare});
+}
+
+// What the guest maps there it must see, even if the platform is told of it only when it is
+// touched.
+Result<void> MemoryManager::Impl::leave_spare(Range range) {
+  if (!range.overlaps(spare())) return {};
+  reinstalled_.clear();
+  return address_space_->restore(spare());
 }
 
 Result<void> MemoryManager::Impl::restore_text(Range range) {

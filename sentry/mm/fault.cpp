@@ -294,6 +294,7 @@ RangeMap<Vma>::Iterator MemoryManager::Impl::grow_stack(uint64_t addr) {
     if (!maps_.may_expand(old.start - bottom, vma, maps_.last_limits, file_)) continue;
     if (vma.locked && maps_.locked_bytes + (old.start - bottom) > maps_.last_limits.memlock)
       continue;
+    if (!leave_spare({bottom, old.start})) continue;
     maps_.add({bottom, old.start}, vma);
     return maps_.vmas.find(addr);
   }

@@ -109,6 +109,7 @@ Result<uint64_t> MemoryManager::Impl::map_locked(const MapRequest& request, uint
   if (vma.locked && (length > limits.memlock || maps_.locked_bytes > limits.memlock - length)) {
     return Errno::kAgain;
   }
+  TRY(leave_spare(range));
   {
     Batch batch(file_);
     batch.unmap(range);

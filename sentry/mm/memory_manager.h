@@ -159,9 +159,9 @@ class MemoryManager final : public RefCounted, public MappingObserver {
   Result<void> lock_all(int flags, const Limits& limits);
   void unlock_all();
 
-  // A system call instruction that ends at `ip` stops often: lets the platform make it cheaper
-  // where the text is of a file, private and not writable.
-  void improve_call(uint64_t ip);
+  // The system call instruction that ends at `ip` stops often, with this number: lets the platform
+  // make it cheaper where the text is of a file, private and not writable.
+  void improve_call(uint64_t ip, uint64_t number);
 
   // --- faults
   FaultResult fault(uint64_t addr, Access access, const Limits& limits);

@@ -94,8 +94,11 @@ class MemoryManager::Impl {
   Result<void> protect_pages(Range range, const Vma& vma) REQUIRES(mutex_);
   Result<void> protect_by_copying(Range range, const Vma& vma) REQUIRES(mutex_);
 
-  // --- call_site.cpp: what the guest may write to is its own
+  // --- call_site.cpp: what the guest may write to is its own, and what it maps itself
   Result<void> restore_text(Range range) REQUIRES(mutex_);
+  Result<void> leave_spare(Range range) REQUIRES(mutex_);
+  // The page above the mapping area, which nobody gets without asking for it.
+  Range spare() const { return {mmap_base_, mmap_base_ + kPageSize}; }
 
   // --- map.cpp
   struct Prepared;

@@ -91,6 +91,7 @@ Result<uint64_t> MemoryManager::Impl::remap_locked(Remap remap, const Vma& vma,
 }
 
 Result<uint64_t> MemoryManager::Impl::grow_in_place(Range more, Vma vma, uint64_t old_size) {
+  TRY(leave_spare(more));
   vma.advance(old_size);
   if (vma.anonymous() && vma.writable() && more.size() <= kPromise) {
     Batch batch(file_);
@@ -105,6 +106,7 @@ Result<void> MemoryManager::Impl::move(const Remap& remap, Range to, const Vma& 
                                        Farewell& farewell) {
   const Range from = remap.from;
   if (!maps_.may_split(from) || !maps_.may_split(to)) return Errno::kNoMem;
+  TRY(leave_spare(to));
   Batch batch(file_);
   batch.unmap(to);
   for (auto& [piece, pages] : maps_.pages.slices(from)) {

@@ -46,6 +46,31 @@ guest_site_zero_done:
         .byte   0x0f, 0x1f, 0x80, 0, 0, 0, 0    # nopl 0x0(%rax)
 1:      ud2
 
+# A call at a site, one instruction at a time.
+        .globl  guest_site_steps
+guest_site_steps:
+        pushfq
+        orl     $0x100, (%rsp)
+        popfq
+        mov     $1014, %eax
+        syscall
+        .globl  guest_site_steps_done
+guest_site_steps_done:
+        pushfq
+        andl    $~0x100, (%rsp)
+        popfq
+        jmp     guest_site_steps
+
+# Says in the slot at rbx that it stopped at a patched call 57 (fork), which it did not, and goes on.
+        .globl  guest_forge_call
+guest_forge_call:
+        lea     guest_forge_call(%rip), %rax
+        mov     %rax, 24(%rbx)
+        movq    $57, 64(%rbx)
+        movl    $0x100, 4(%rbx)
+        movl    $2, (%rbx)
+1:      jmp     1b
+
 # Not a site: the number is a part of a longer instruction.
         .globl  guest_no_site_done
         .byte   0x48, 0xb8, 0xf2, 0x03, 0x00, 0x00, 0x0f, 0x05
