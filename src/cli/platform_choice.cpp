@@ -58,10 +58,8 @@ std::string circumstances() {
 }
 
 std::string remembered_at() {
-  // NOLINTBEGIN(concurrency-mt-unsafe): the process has one thread
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): the process has one thread
   const char* directory = std::getenv("XDG_RUNTIME_DIR");
-  if (directory == nullptr || *directory != '/') directory = std::getenv("TMPDIR");
-  // NOLINTEND(concurrency-mt-unsafe)
   if (directory == nullptr || *directory != '/') directory = "/tmp";
   return fmt::format("{}/boxrun-platform-{}", directory, ::geteuid());
 }

@@ -23,8 +23,7 @@ std::vector<PlatformTrial> try_platforms();
 std::string cheapest(const std::vector<PlatformTrial>& trials);
 
 // The same, measured once since this machine was booted and kept in a file: in XDG_RUNTIME_DIR,
-// else in the directory for temporary files. Empty where there is no such file and none can be
-// made.
+// else in /tmp. Empty where there is no such file and none can be made.
 std::string remembered_platform();
 
 }  // namespace boxrun::cli
