@@ -8,7 +8,9 @@
 namespace boxrun::platform {
 
 void Doorbell::ring() {
-  latched_.store(true);
+  // Who latched it first rings: signals that come faster than they are handled would leave the
+  // guest thread no time to stop.
+  if (latched_.exchange(true)) return;
   Lock lock(mutex_);
   if (!running_.load() || thread_ == 0) return;
   ::syscall(SYS_tgkill, process_, thread_, kDoorbell);
