@@ -68,9 +68,13 @@ struct DirectoryEntry {
   uint8_t type = 0;     // DT_
   bool hidden = false;  // not for the guest
   uint64_t ino = 0;
-  std::optional<Attr> attr;  // not from plain 9P peers, nor of what cannot be looked at
+  std::optional<Attr>
+      attr;  // if asked for; not from plain 9P peers, nor of what cannot be looked at
   std::string target;
 };
+// Attributes cost the Gofer a look at every file.
+enum class Listed : uint8_t { kNames, kAttributes };
+
 struct DirectoryPage {
   std::vector<DirectoryEntry> entries;
   bool end = false;
@@ -83,8 +87,9 @@ struct WalkExtras {
   // --- boxrun only
   // Read the first entries of the directory that is reached after this many names.
   std::optional<size_t> list_after;
-  bool collect = false;      // before everything else: Client::bell()
-  bool watch_start = false;  // before the walk, watch the directory where it starts
+  Listed listed = Listed::kNames;  // what of them
+  bool collect = false;            // before everything else: Client::bell()
+  bool watch_start = false;        // before the walk, watch the directory where it starts
 };
 
 // How far a walk came. `steps` are the files found, in order. `failure` says why it stopped before
@@ -166,13 +171,13 @@ class Client {
   Result<Attr> set_attr(uint32_t fid, const NewAttr& attr, ServerError* failure = nullptr);
 
   // The next entries of the open directory `fid`, "." and ".." excluded.
-  Result<DirectoryPage> read_directory(uint32_t fid, uint64_t offset);
+  Result<DirectoryPage> read_directory(uint32_t fid, uint64_t offset, Listed what);
   // Opens `directory` and reads its first entries, in one round trip; the fid is for more.
   struct OpenedDirectory {
     RemoteFid fid;
     DirectoryPage page;
   };
-  Result<OpenedDirectory> list(uint32_t directory, ServerError* failure = nullptr);
+  Result<OpenedDirectory> list(uint32_t directory, Listed what, ServerError* failure = nullptr);
 
   // For open fids whose file was not donated. At least one byte unless at the end of the file.
   Result<size_t> read(uint32_t fid, uint64_t offset, IoBuffers& into);

@@ -45,35 +45,36 @@ Result<DirectoryPage> Client::take_page(Exchange& exchange) {
                             e.offset,
                             e.type,
                             e.type == kHiddenEntry,
-                            e.attr.qid.path,
+                            e.path,
                             {},
                             std::string(e.target)});
-    if (e.attr.valid != 0) page.entries.back().attr = e.attr;
+    if (e.known != 0) page.entries.back().attr = e.attr;
   }));
   return page;
 }
 
-Result<DirectoryPage> Client::read_directory(uint32_t fid, uint64_t offset) {
+Result<DirectoryPage> Client::read_directory(uint32_t fid, uint64_t offset, Listed what) {
   Exchange exchange(*this);
   if (dialect_ == Dialect::kPlain) {
     exchange.add(Treaddir{fid, offset, msize_ - kDataOverhead});
   } else {
-    exchange.add(Treaddirplus{fid, offset, msize_});
+    exchange.add(Treaddirplus{fid, offset, msize_, what == Listed::kAttributes});
   }
   TRY(exchange.run());
   return take_page(exchange);
 }
 
-Result<Client::OpenedDirectory> Client::list(uint32_t directory, ServerError* failure) {
+Result<Client::OpenedDirectory> Client::list(uint32_t directory, Listed what,
+                                             ServerError* failure) {
   if (dialect_ == Dialect::kPlain) {
     RemoteOpen opened = TRY(open(directory, O_RDONLY | O_DIRECTORY, failure));
-    DirectoryPage page = TRY(read_directory(opened.fid.number(), 0));
+    DirectoryPage page = TRY(read_directory(opened.fid.number(), 0, what));
     return OpenedDirectory{std::move(opened.fid), std::move(page)};
   }
   const uint32_t fid = new_fid();
   Exchange exchange(*this);
   exchange.add(Topen{directory, fid, O_RDONLY | O_DIRECTORY});
-  exchange.add(Treaddirplus{fid, 0, msize_});
+  exchange.add(Treaddirplus{fid, 0, msize_, what == Listed::kAttributes});
   TRY(exchange.run());
   RemoteOpen opened;
   TRY(take_open(exchange, fid, opened));

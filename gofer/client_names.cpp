@@ -10,7 +10,7 @@ namespace boxrun::gofer {
 namespace {
 
 // Bytes of a directory's entries that still leave room for the attributes of a walk.
-constexpr uint32_t kListingRoom = 40960;
+constexpr uint32_t kListingRoom = 57344;
 
 // Names of one packet: each costs two requests, and the reply must hold attributes for all.
 constexpr size_t kNamesPerWalk = 48;
@@ -149,7 +149,7 @@ class Client::WalkChain {
     if (i > 0 || extras_.stat_start) add_stat(exchange_, dialect, numbers_[i]);
     if (extras_.list_after != i) return;
     exchange_.add(Topen{numbers_[i], list_fid_, O_RDONLY | O_DIRECTORY});
-    exchange_.add(Treaddirplus{list_fid_, 0, kListingRoom});
+    exchange_.add(Treaddirplus{list_fid_, 0, kListingRoom, extras_.listed == Listed::kAttributes});
   }
 
   Result<void> take_step(size_t i, WalkReply& reply) {

@@ -76,7 +76,8 @@ struct Treaddirplus {
   uint32_t fid{};
   uint64_t offset{};
   uint32_t count{};
-  static void fields(auto& m, auto& v) { v(m.fid, m.offset, m.count); }
+  uint8_t attributes{};  // 1: with what is known of each file, which is then looked at
+  static void fields(auto& m, auto& v) { v(m.fid, m.offset, m.count, m.attributes); }
 };
 
 // Trenameat with the flags of renameat2(2): RENAME_NOREPLACE or RENAME_EXCHANGE.
@@ -123,10 +124,15 @@ inline constexpr uint8_t kHiddenEntry = 255;  // DirEntryPlus::type: withheld, f
 struct DirEntryPlus {
   uint64_t offset{};
   uint8_t type{};
+  uint64_t path{};  // of the qid
   std::string_view name;
-  Attr attr;  // valid == 0: not known, look the name up
+  uint8_t known{};  // 0: the rest is not there; look the name up
+  Attr attr;
   std::string_view target;
-  static void fields(auto& m, auto& v) { v(m.offset, m.type, m.name, m.attr, m.target); }
+  static void fields(auto& m, auto& v) {
+    v(m.offset, m.type, m.path, m.name, m.known);
+    if (m.known != 0) v(m.attr, m.target);
+  }
 };
 
 }  // namespace boxrun::gofer

@@ -59,8 +59,8 @@ class Requests {
   // requests_dir.cpp
   Reply<Treaddir> handle(const Treaddir& m);
   Reply<Treaddirplus> handle(const Treaddirplus& m);
-  Result<bool> put_entry_plus(Encoder& list, Node& node, int directory, std::string_view name,
-                              uint64_t offset, uint8_t type);
+  Result<bool> put_entry_plus(Encoder& list, Node& node, int directory, bool attributes,
+                              DirEntryPlus out);
   // requests_watch.cpp
   Reply<Tbell> handle(const Tbell& m);
   Reply<Twatch> handle(const Twatch& m);

@@ -113,18 +113,19 @@ Requests::Reply<Treaddir> Requests::handle(const Treaddir& m) {
   return Rreaddir{Data(scratch_).first(list.size())};
 }
 
-// One entry with its attributes. A hidden one is named, without them, so that a client that keeps
-// whole directories can still tell a hidden name from a missing one. Entries that vanished
-// meanwhile, and those on file systems that are never entered, have none: a lookup tells what is up
-// with them.
-Result<bool> Requests::put_entry_plus(Encoder& list, Node& node, int directory,
-                                      std::string_view name, uint64_t offset, uint8_t type) {
-  DirEntryPlus out{offset, type, name, {}, {}};
+// One entry, with its attributes if they are asked for. A hidden one is named, without them, so
+// that a client that keeps whole directories can still tell a hidden name from a missing one.
+// Entries that vanished meanwhile, and those on file systems that are never entered, have none: a
+// lookup tells what is up with them.
+Result<bool> Requests::put_entry_plus(Encoder& list, Node& node, int directory, bool attributes,
+                                      DirEntryPlus out) {
+  const std::string_view name = out.name;
   std::array<std::byte, kMaxPath + 1> target;
   Result<UniqueFd> file = Errno::kNoEnt;
   if (tree_.hidden(node, name)) {
     out.type = kHiddenEntry;
-  } else {
+    out.path = 0;
+  } else if (attributes) {
     file = own_fd(openat(directory, std::string(name).c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
   }
   if (file.error() == Errno::kMFile || file.error() == Errno::kNFile) return file.error();
@@ -133,7 +134,8 @@ Result<bool> Requests::put_entry_plus(Encoder& list, Node& node, int directory,
     const bool same_device = st.ok() && st->id.dev == node.id().dev;
     if (st.ok() && (same_device || check_file_system(file->get()).ok())) {
       out.attr = st->attr;
-      out.attr.qid.path = tree_.qid_path(node.mount(), st->id);
+      out.known = 1;
+      out.path = out.attr.qid.path = tree_.qid_path(node.mount(), st->id);
       if (st->is(S_IFLNK)) out.target = TRY(read_link_into(file->get(), target));
     }
   }
@@ -154,7 +156,12 @@ Requests::Reply<Treaddirplus> Requests::handle(const Treaddirplus& m) {
   const Progress progress =
       TRY(for_each_entry(directory, m.offset, [&](const HostEntry& entry) -> Result<bool> {
         if (is_dots(entry.name)) return true;
-        return put_entry_plus(list, node, directory, entry.name, entry.offset, entry.type);
+        const FileId id{node.id().dev, entry.ino, {}};
+        return put_entry_plus(list, node, directory, m.attributes != 0,
+                              {.offset = entry.offset,
+                               .type = entry.type,
+                               .path = tree_.qid_path(node.mount(), id),
+                               .name = entry.name});
       }));
   return Rreaddirplus{progress == Progress::kEnd, Data(scratch_).first(list.size())};
 }

@@ -15,7 +15,8 @@ bool same_file(const gofer::Attr& a, const gofer::Attr& b) {
 
 }  // namespace
 
-P9Listing::P9Listing(std::vector<gofer::DirectoryEntry> entries) : entries_(std::move(entries)) {
+P9Listing::P9Listing(std::vector<gofer::DirectoryEntry> entries, gofer::Listed what)
+    : entries_(std::move(entries)), what_(what) {
   for (size_t i = 0; i < entries_.size(); i++) by_name_.emplace(entries_[i].name, i);
 }
 

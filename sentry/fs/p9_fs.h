@@ -87,12 +87,15 @@ class P9Fs final : public vfs::FileSystem {
 // A directory as it was read, whole, in the host's order. Immutable.
 class P9Listing final : public RefCounted {
  public:
-  explicit P9Listing(std::vector<gofer::DirectoryEntry> entries);
+  P9Listing(std::vector<gofer::DirectoryEntry> entries, gofer::Listed what);
+  // Whether attributes were asked for; some entries may have none all the same.
+  bool has_attributes() const { return what_ == gofer::Listed::kAttributes; }
   const std::vector<gofer::DirectoryEntry>& entries() const { return entries_; }
   const gofer::DirectoryEntry* find(std::string_view name) const;
 
  private:
   const std::vector<gofer::DirectoryEntry> entries_;
+  const gofer::Listed what_;
   std::unordered_map<std::string_view, size_t> by_name_;
 };
 
@@ -186,9 +189,10 @@ class P9Inode final : public vfs::Inode {
   void look_up_remotely(std::span<const std::string_view> names, const vfs::LookupIntent& intent,
                         vfs::LookupResult& out);
   Ref<P9Listing> known_listing() EXCLUDES(mutex_);
-  // True when so many names were asked for that the whole directory is worth a look.
-  bool count_asked_name() EXCLUDES(mutex_);
-  void learn_listing(const gofer::DirectoryPage& page) EXCLUDES(mutex_);
+  // What of the whole directory is worth a look, before another of its names is asked for.
+  std::optional<gofer::Listed> worth_listing() EXCLUDES(mutex_);
+  void count_missed_name() EXCLUDES(mutex_);
+  void learn_listing(const gofer::DirectoryPage& page, gofer::Listed what) EXCLUDES(mutex_);
   void never_list() EXCLUDES(mutex_);
   // The guest changed entries of this directory, or names of this file: times and link count.
   void outdated() EXCLUDES(mutex_);
@@ -219,8 +223,11 @@ class P9Inode final : public vfs::Inode {
   uint32_t writers_ GUARDED_BY(mutex_) = 0;  // open files that may write
   Ref<P9Pages> pages_ GUARDED_BY(mutex_);
   Ref<P9Listing> listing_ GUARDED_BY(mutex_);
-  uint32_t names_asked_ GUARDED_BY(mutex_) = 0;  // of this directory
-  bool too_large_ GUARDED_BY(mutex_) = false;    // for a listing; or it may not be read
+  uint32_t names_asked_ GUARDED_BY(mutex_) = 0;  // of this directory, while it is not watched
+  uint32_t names_missed_ GUARDED_BY(mutex_) = 0;
+  size_t bare_names_asked_ GUARDED_BY(mutex_) = 0;  // that are in listing_, without attributes
+  bool too_large_ GUARDED_BY(mutex_) = false;       // for a listing; or it may not be read
+  bool too_large_for_attributes_ GUARDED_BY(mutex_) = false;
   bool unwatchable_ GUARDED_BY(mutex_) = false;
   std::atomic<HostChanges::Stamp> watched_since_{HostChanges::kNever};
 

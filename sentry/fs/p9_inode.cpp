@@ -20,8 +20,15 @@ constexpr int64_t kFresh = 20'000'000;  // ns
 // changes ring no bell (writes through a mapping or through another hard link, reads).
 constexpr int64_t kTrusted = 1'000'000'000;  // ns
 
-// Listing a directory, or watching it, is worth it after so many of its names were asked for.
+// Watching a directory is worth it after so many of its names were asked for, listing it after so
+// many that were not there.
 constexpr uint32_t kManyNamesAsked = 3;
+constexpr uint32_t kManyMissed = 2;
+// The names alone cost next to nothing and answer every miss. Attributes cost the Gofer nearly as
+// much for each file as a lookup costs: worth it once so many of the files, or one in so many, were
+// asked for.
+constexpr size_t kManyFilesAsked = 8;
+constexpr size_t kOneIn = 4;
 constexpr size_t kMaxListed = 4096;     // entries of a directory that is kept whole
 constexpr size_t kMaxRead = 1'000'000;  // of one that is only read
 
@@ -184,7 +191,7 @@ Result<P9Inode::Walked> P9Inode::walk(std::span<const std::string_view> names,
     const Seen seen{is_directory() ? reply.seen.as_of : HostChanges::kNever, asked};
     if (!learn(*reply.start, seen)) return Errno::kStale;
   }
-  if (reply.listing) learn_listing(*reply.listing);
+  if (reply.listing) learn_listing(*reply.listing, extras.listed);
   return reply;
 }
 
@@ -314,7 +321,12 @@ void P9Inode::look_up_remotely(std::span<const std::string_view> names,
                                const vfs::LookupIntent& intent, vfs::LookupResult& out) {
   gofer::WalkExtras extras;
   extras.stat_start = !fs_.exclusive();
-  if (fs_.immutable() && count_asked_name()) extras.list_after = 0;
+  if (fs_.immutable()) {
+    if (const auto worth = worth_listing()) {
+      extras.list_after = 0;
+      extras.listed = *worth;
+    }
+  }
   if (intent.open_flags && (*intent.open_flags & (O_DIRECTORY | O_PATH)) == 0) {
     extras.open_flags = host_access(*intent.open_flags);
   }
@@ -333,7 +345,6 @@ void P9Inode::look_up_remotely(std::span<const std::string_view> names,
   out.as_of = reply->seen.as_of;
   Ref<P9Inode> at(this);
   for (gofer::RemoteFile& step : reply->steps) {
-    if (at.get() != this) at->count_asked_name();
     // Changes of a directory's own attributes are told by its own watch.
     const bool told = S_ISDIR(step.attr.mode) || at->watches(reply->seen.as_of);
     at =
@@ -341,6 +352,7 @@ void P9Inode::look_up_remotely(std::span<const std::string_view> names,
     out.inodes.emplace_back(at);
   }
   if (!complete) {
+    if (reply->failure.error == Errno::kNoEnt && at->is_directory()) at->count_missed_name();
     out.error = reply->failure.error;
     out.withheld = reply->failure.rule == gofer::Rule::kHidden;
   } else if (reply->opened.file) {
@@ -355,10 +367,22 @@ Ref<P9Listing> P9Inode::known_listing() {
   return listing_;
 }
 
-bool P9Inode::count_asked_name() {
+void P9Inode::count_missed_name() {
   const Lock lock(mutex_);
-  names_asked_++;
-  return names_asked_ >= kManyNamesAsked && !too_large_ && !listing_;
+  names_missed_++;
+}
+
+std::optional<gofer::Listed> P9Inode::worth_listing() {
+  const Lock lock(mutex_);
+  if (!listing_) {
+    if (names_missed_ < kManyMissed || too_large_) return std::nullopt;
+    return gofer::Listed::kNames;
+  }
+  if (listing_->has_attributes() || too_large_for_attributes_) return std::nullopt;
+  bare_names_asked_++;
+  if (bare_names_asked_ < std::max(kManyFilesAsked, listing_->entries().size() / kOneIn))
+    return std::nullopt;
+  return gofer::Listed::kAttributes;
 }
 
 void P9Inode::never_list() {
@@ -366,15 +390,17 @@ void P9Inode::never_list() {
   too_large_ = true;
 }
 
-void P9Inode::learn_listing(const gofer::DirectoryPage& page) {
+void P9Inode::learn_listing(const gofer::DirectoryPage& page, gofer::Listed what) {
   if (!fs_.immutable()) return;
   const bool whole = page.end && page.entries.size() <= kMaxListed;
-  Ref<P9Listing> listing = whole ? make_ref<P9Listing>(page.entries) : nullptr;
+  // What it replaces is let go of without the lock.
+  Ref<P9Listing> listing = whole ? make_ref<P9Listing>(page.entries, what) : nullptr;
   const Lock lock(mutex_);
   if (!whole) {
-    too_large_ = true;
-  } else if (!listing_) {
-    listing_ = std::move(listing);
+    bool& too_large = what == gofer::Listed::kNames ? too_large_ : too_large_for_attributes_;
+    too_large = true;
+  } else if (!listing_ || (listing->has_attributes() && !listing_->has_attributes())) {
+    std::swap(listing_, listing);
   }
 }
 
@@ -386,20 +412,22 @@ Result<Ref<P9Listing>> P9Inode::listing() {
     all = std::move(*first.listing);
   } else {
     if (first.failure.error != Errno::kOk) return first.failure.error;
-    gofer::Client::OpenedDirectory opened = TRY(fs_.client().list(TRY(fid())));
+    gofer::Client::OpenedDirectory opened =
+        TRY(fs_.client().list(TRY(fid()), gofer::Listed::kNames));
     all = std::move(opened.page);
     while (!all.end && !all.entries.empty()) {
       if (all.entries.size() > kMaxRead) return Errno::kNoMem;
       const uint64_t next = all.entries.back().offset;
-      gofer::DirectoryPage page = TRY(fs_.client().read_directory(opened.fid.number(), next));
+      gofer::DirectoryPage page =
+          TRY(fs_.client().read_directory(opened.fid.number(), next, gofer::Listed::kNames));
       all.end = page.end || page.entries.empty();
       std::ranges::move(page.entries, std::back_inserter(all.entries));
     }
     all.end = true;
-    learn_listing(all);
+    learn_listing(all, gofer::Listed::kNames);
   }
   if (Ref<P9Listing> known = known_listing()) return known;
-  return make_ref<P9Listing>(std::move(all.entries));
+  return make_ref<P9Listing>(std::move(all.entries), gofer::Listed::kNames);
 }
 
 void P9Inode::outdated() {

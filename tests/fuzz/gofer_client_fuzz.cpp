@@ -25,10 +25,10 @@ void use(Client& client, unsigned what) {
       (void)client.walk(0, kNames, {.stat_start = true, .list_after = 1});
       break;
     case 2:
-      (void)client.list(0);
+      (void)client.list(0, Listed::kNames);
       break;
     case 3:
-      (void)client.read_directory(0, 7);
+      (void)client.read_directory(0, 7, Listed::kAttributes);
       break;
     case 4:
       (void)client.create(0, "n", O_RDWR, 0644, {});

@@ -94,7 +94,7 @@ TEST_CASE("a peer that dies is EIO for everybody who waits") {
   CHECK(served.client->dead());
   CHECK(served.client->walk(served.root(), {}).error() == Errno::kIo);
   CHECK(served.client->create(served.root(), "n", O_RDWR, 0600, {}).error() == Errno::kIo);
-  CHECK(served.client->list(served.root()).error() == Errno::kIo);
+  CHECK(served.client->list(served.root(), Listed::kAttributes).error() == Errno::kIo);
   CHECK(served.client->get_xattr(served.root(), "user.a").error() == Errno::kIo);
   CHECK(served.client->set_xattr(served.root(), "user.a", {}, 0).error() == Errno::kIo);
   CHECK(served.client->mkdir(served.root(), "d", 0755, {}).error() == Errno::kIo);
@@ -166,7 +166,7 @@ TEST_CASE("any corrupted byte of a reply is survived") {
     for (int i = 0; i < 3; i++) {
       const std::string_view names[] = {"a", "f"};
       (void)served.client->walk(served.root(), names, {.open_flags = O_RDONLY});
-      (void)served.client->list(served.root());
+      (void)served.client->list(served.root(), Listed::kAttributes);
     }
   }
 }
@@ -208,14 +208,14 @@ TEST_CASE("a peer that lies is cut off") {
   SUBCASE("directory entries that are no names") {
     std::array<std::byte, 256> room;
     Encoder list(room);
-    const DirEntryPlus entry{1, 4, "../etc", attr, ""};
+    const DirEntryPlus entry{1, 4, 2, "../etc", 1, attr, ""};
     DirEntryPlus::fields(entry, list);
     const std::vector<std::byte> data(room.begin(),
                                       room.begin() + static_cast<ptrdiff_t>(list.size()));
     Liar liar({[&](Encoder& out, FdList& fds) {
       batch(Ropen{0}, Rreaddirplus{1, data})(out, fds);
     }});
-    CHECK(liar.client->list(0).error() == Errno::kIo);
+    CHECK(liar.client->list(0, Listed::kAttributes).error() == Errno::kIo);
   }
 }
 
@@ -237,7 +237,7 @@ TEST_CASE("many threads share a few channels") {
         (void)client.rename(last(dir), name, last(dir), other, 0);
         (void)served.walk(mine + "/" + other, O_RDONLY);
         (void)client.stat(made->found.fid.number());
-        (void)client.list(last(dir));
+        (void)client.list(last(dir), Listed::kAttributes);
         // The others' directories, too: the tree's names are shared.
         (void)served.walk("t" + std::to_string((t + 1) % 8) + "/" + other, O_RDONLY);
         if (i % 3 == 0) (void)client.unlink(last(dir), other, 0);

@@ -181,13 +181,16 @@ TEST_CASE("large directories are read to the end, in both dialects") {
     for (size_t i = 0; i < kFiles; i++) tree.file("d/some-longer-name-" + std::to_string(i), "");
     Served served(tree.path(), {.dialect = dialect});
     WalkReply d = served.walk("d");
-    Client::OpenedDirectory opened = served.client->list(last(d)).take();
+    Client::OpenedDirectory opened = served.client->list(last(d), Listed::kAttributes).take();
     std::set<std::string> names;
     DirectoryPage page = std::move(opened.page);
     for (int guard = 0; guard < 1000; guard++) {
       for (const DirectoryEntry& entry : page.entries) CHECK(names.insert(entry.name).second);
       if (page.end || page.entries.empty()) break;
-      page = served.client->read_directory(opened.fid.number(), page.entries.back().offset).take();
+      page =
+          served.client
+              ->read_directory(opened.fid.number(), page.entries.back().offset, Listed::kAttributes)
+              .take();
     }
     CHECK(names.size() == kFiles);
   }

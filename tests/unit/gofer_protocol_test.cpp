@@ -149,7 +149,7 @@ TEST_CASE("every message of the extension survives the wire") {
   round_trip(Ropen{1});
   round_trip(Tcreate{1, 2, "name", 3, 4, 5});
   round_trip(Rcreate{kAttr});
-  round_trip(Treaddirplus{1, 2, 3});
+  round_trip(Treaddirplus{1, 2, 3, 1});
   round_trip(Rreaddirplus{1, kBytes});
   round_trip(Trenameat2{1, "old", 2, "new", 3});
   round_trip(Trenameat2::Reply{});

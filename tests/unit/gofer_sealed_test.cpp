@@ -58,7 +58,7 @@ TEST_CASE("the sealed Gofer does everything its table allows, and ends with its 
     CHECK(f.opened.file);
     const std::string_view link[] = {"l"};
     CHECK(client->walk(at, link).take().steps[0].target == "d");
-    CHECK(client->list(at).take().page.entries.size() == 2);
+    CHECK(client->list(at, Listed::kAttributes).take().page.entries.size() == 2);
     CHECK(client->mkdir(at, "new", 0755, {getuid(), getgid()}).ok());
     CHECK(client->create(at, "file", O_RDWR, 0644, {getuid(), getgid()}).ok());
     CHECK(client->symlink(at, "sym", "x", {getuid(), getgid()}).ok());

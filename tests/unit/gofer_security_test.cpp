@@ -251,7 +251,7 @@ TEST_CASE("proc, sysfs and their like are neither served nor entered") {
     CHECK(reply.failure.rule == Rule::kFileSystem);
   }
   // A listing does not look into them either.
-  const auto listed = served.client->list(served.root());
+  const auto listed = served.client->list(served.root(), Listed::kAttributes);
   REQUIRE(listed.ok());
   for (const DirectoryEntry& entry : listed->page.entries) {
     if (entry.name == "proc") CHECK_FALSE(entry.attr);
@@ -333,7 +333,7 @@ TEST_CASE("hidden names stay hidden") {
   CHECK(client.rename(last(other), "sub", last(other), "bus", 0).error() == Errno::kXDev);
   CHECK(client.rename(home, "other", home, "another", 0).ok());
   // Listings name them for the record, without attributes; plain ones not at all.
-  const auto listed = client.list(home);
+  const auto listed = client.list(home, Listed::kAttributes);
   REQUIRE(listed.ok());
   bool seen = false;
   for (const DirectoryEntry& entry : listed->page.entries) {
@@ -343,7 +343,7 @@ TEST_CASE("hidden names stay hidden") {
   CHECK(seen);
   Served plain(tree.path(), {.hide = {"**/.ssh"}, .dialect = Dialect::kPlain});
   WalkReply plain_home = plain.walk("home");
-  const auto names = plain.client->list(last(plain_home));
+  const auto names = plain.client->list(last(plain_home), Listed::kAttributes);
   REQUIRE(names.ok());
   for (const DirectoryEntry& entry : names->page.entries) CHECK(entry.name != ".ssh");
 }
@@ -401,7 +401,8 @@ TEST_CASE("256 descriptors are enough for any number of fids") {
     std::vector<Client::OpenedDirectory> open;
     Errno error = Errno::kOk;
     for (int i = 0; i < 300 && error == Errno::kOk; i++) {
-      Result<Client::OpenedDirectory> listed = served.client->list(served.root());
+      Result<Client::OpenedDirectory> listed =
+          served.client->list(served.root(), Listed::kAttributes);
       error = listed.error();
       if (listed.ok()) open.push_back(std::move(listed).take());
     }

@@ -62,7 +62,7 @@ TEST_CASE("a directory is listed with attributes in one round trip") {
   Served served(tree.path());
   WalkReply walked = served.walk("d");
   const uint64_t before = served.client->round_trips();
-  auto listed = served.client->list(walked.steps[0].fid.number());
+  auto listed = served.client->list(walked.steps[0].fid.number(), Listed::kAttributes);
   REQUIRE(listed.ok());
   CHECK(served.client->round_trips() == before + 1);
   CHECK(listed->page.end);
