@@ -72,6 +72,20 @@ class MemoryRow(Row):
                 target.end(process)
 
 
+class CrowdRow(Row):
+    """From the start of the first of many sandboxes to the end of the last, all at once."""
+    count = 50
+
+    def measure(self, target, cwd, workload):
+        start = time.perf_counter_ns()
+        processes = [target.start(self.words, cwd) for _ in range(self.count)]
+        statuses = [process.communicate(timeout=120) and process.returncode for process in processes]
+        took = time.perf_counter_ns() - start
+        if any(statuses):
+            raise Failed(f"{sum(1 for status in statuses if status)} of {self.count} failed")
+        return took
+
+
 def figure_of(output, name):
     for line in output.splitlines():
         words = line.split()
@@ -125,6 +139,22 @@ def make_git_files(cwd):
         (cwd / "files" / f"f{i}.txt").write_text("".join(f"line {line} of file {i}\n" for line in range(100)))
 
 
+def make_many_files(cwd, count, each):
+    """`count` files of a few bytes, `each` in a directory."""
+    for i in range(count):
+        directory = cwd / "many" / f"d{i // each:03}"
+        if i % each == 0:
+            directory.mkdir(parents=True)
+        (directory / f"f{i:05}").write_text(f"file {i}\n")
+
+
+def make_repository(cwd):
+    make_many_files(cwd, 5000, 100)
+    settings = ["-c", "user.name=bench", "-c", "user.email=bench@localhost", "-c", "gc.auto=0"]
+    for words in (["init", "-q", "."], ["add", "."], ["commit", "-qm", "all"]):
+        subprocess.run(["git", *settings, *words], cwd=cwd, check=True, capture_output=True)
+
+
 def make_small_file(cwd):
     (cwd / "small").write_text("a small file of the working directory\n")
 
@@ -160,8 +190,13 @@ def all_rows():
         Row("compile-j1", ["make", "-s", "-j1"], prepare=make_c_project),
         Row("compile-j2", ["make", "-s", "-j2"], prepare=make_c_project),
         Row("git", ["sh", "-c", GIT], prepare=make_git_files),
-        Row("compute-1", ["WORKLOAD", "compute", "1"], "compute"),
-        Row("compute-4", ["WORKLOAD", "compute", "4"], "compute"),
+        Row("tree-copy", ["cp", "-r", "many", "copy"], prepare=lambda cwd: make_many_files(cwd, 20000, 200)),
+        Row("git-status", ["sh", "-c", "git status --porcelain"], prepare=make_repository),
+        Row("tar", ["tar", "cf", "many.tar", "many"], prepare=lambda cwd: make_many_files(cwd, 2000, 100)),
+        *(Row(f"compute-{n}", ["WORKLOAD", "compute", str(n)], "compute") for n in (1, 2, 4, 8)),
+        *(Row(f"calls-{n}", ["WORKLOAD", "calls", str(n)], "calls") for n in (1, 2, 4, 8)),
+        *(Row(f"forks-{n}", ["WORKLOAD", "processes", str(n)], "processes") for n in (100, 2000)),
+        CrowdRow("start-50", ["/bin/true"]),
         MemoryRow("memory", ["WORKLOAD", "idle"]),
     ]
     return rows

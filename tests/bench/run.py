@@ -12,14 +12,25 @@ import pathlib
 import platform
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
+import time
 
+import page
 import rows as bench_rows
 import targets as bench_targets
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 RELEASE = ROOT / "build" / "release"
+
+
+def host():
+    """What the figures were taken on: no name, no path."""
+    cpu = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo", encoding="utf-8") if line.startswith("model name")), "?")
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    return {"kernel": platform.release(), "cpu": cpu, "cpus": os.cpu_count(), "load": os.getloadavg()[0], "commit": commit,
+            "date": time.strftime("%Y-%m-%d", time.gmtime())}
 
 
 def arguments():
@@ -29,6 +40,7 @@ def arguments():
     parser.add_argument("--quick", action="store_true", help="3 rounds")
     parser.add_argument("--target", action="append", help="only native and targets whose names contain this")
     parser.add_argument("--json", type=pathlib.Path, help="write every sample to this file")
+    parser.add_argument("--page", type=pathlib.Path, help="write the table to PERFORMANCE.md and PERFORMANCE.svg in this folder")
     parser.add_argument("--boxrun", default=str(RELEASE / "src/cli/boxrun"))
     parser.add_argument("--workload", default=str(RELEASE / "tests/bench/bench_workload"))
     return parser.parse_args()
@@ -132,9 +144,9 @@ def conclude(lines):
     compare(lines, "boxrun ptrace", "runsc ptrace")
     compare(lines, "boxrun systrap", "runsc systrap")
     for line in lines:
-        ours, bwrap = median_of(line, "boxrun ptrace"), median_of(line, "bwrap")
+        ours, bwrap = median_of(line, "boxrun systrap"), median_of(line, "bwrap")
         if ours and bwrap:
-            print(f"{line['row']}: boxrun ptrace takes {ours / bwrap:.2f}x bwrap")
+            print(f"{line['row']}: boxrun systrap takes {ours / bwrap:.2f}x bwrap")
 
 
 def main():
@@ -162,9 +174,11 @@ def main():
         lines.append(summary(row, measure(row, chosen, rounds, options.workload)))
         print_line(lines[-1], names)
     conclude(lines)
+    result = {"v": 1, "host": host(), "rounds": rounds, "rows": lines}
     if options.json is not None:
-        host = {"kernel": platform.release(), "cpus": os.cpu_count(), "load": os.getloadavg()[0]}
-        options.json.write_text(json.dumps({"v": 1, "host": host, "rounds": rounds, "rows": lines}, indent=1) + "\n")
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    if options.page is not None:
+        page.write(options.page, result, [[cell(line, name) for name in names] for line in lines], names)
     return 1 if any("failed" in column for line in lines for column in line["targets"].values()) else 0
 
 

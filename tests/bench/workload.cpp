@@ -39,6 +39,8 @@ constexpr Row kRows[] = {
     {"spawn", [](const char*) { bench::spawn_loop(); }},
     {"pipe", [](const char* arg) { bench::pipe_loop(std::strcmp(arg, "across") == 0); }},
     {"compute", [](const char* arg) { bench::compute(std::atoi(arg)); }},
+    {"calls", [](const char* arg) { bench::threaded_calls(std::atoi(arg)); }},
+    {"processes", [](const char* arg) { bench::process_growth(std::atoi(arg)); }},
     {"idle", [](const char*) { bench::idle(); }},
 };
 

@@ -48,6 +48,10 @@ void fork_loop(int mappings);
 void spawn_loop();
 void pipe_loop(bool across_cpus);
 void compute(int threads);
+// Threads that make calls all the time: wall time of one call of each.
+void threaded_calls(int threads);
+// The last of so many forks, one after the other.
+void process_growth(int processes);
 // Says "ready" and waits for the end of standard input.
 void idle();
 

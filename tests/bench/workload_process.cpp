@@ -122,6 +122,33 @@ void compute(int threads) {
   report("compute", static_cast<double>(took));
 }
 
+void threaded_calls(int threads) {
+  constexpr uint64_t kCalls = 20'000;
+  const uint64_t start = now_ns();
+  std::vector<std::thread> workers;
+  for (int i = 0; i < threads; i++) {
+    workers.emplace_back([] {
+      for (uint64_t call = 0; call < kCalls; call++) ::getppid();
+    });
+  }
+  for (std::thread& worker : workers) worker.join();
+  report("calls", static_cast<double>(now_ns() - start) / static_cast<double>(kCalls));
+}
+
+void process_growth(int processes) {
+  // The last tenth of them, so that what grows with their number shows.
+  const int counted = processes / 10;
+  uint64_t start = 0;
+  for (int i = 0; i < processes; i++) {
+    if (i == processes - counted) start = now_ns();
+    const pid_t child = ::fork();
+    if (child < 0) die("fork");
+    if (child == 0) ::_exit(0);
+    wait_for(child);
+  }
+  report("processes", static_cast<double>(now_ns() - start) / counted);
+}
+
 void idle() {
   std::puts("ready");
   std::fflush(stdout);
