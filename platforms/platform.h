@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "platforms/cpu_state.h"
 #include "src/base/range.h"
@@ -120,6 +121,12 @@ struct HostSyscall {
   std::string_view user;  // who needs it, for the comment and the report
 };
 
+// What a platform counted since it was made, for `--stats`.
+struct Counter {
+  std::string_view name;
+  uint64_t value = 0;
+};
+
 class Platform {
  public:
   virtual ~Platform() = default;
@@ -133,6 +140,8 @@ class Platform {
   // Called on the host thread that will run it.
   virtual Result<std::unique_ptr<Context>> new_context() = 0;
   virtual std::span<const HostSyscall> host_syscalls() const = 0;
+  // Of contexts that still run it may lack the last few. Any thread.
+  virtual std::vector<Counter> counters() const { return {}; }
 };
 
 }  // namespace boxrun::platform

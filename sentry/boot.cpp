@@ -32,6 +32,7 @@
 #include "sentry/syscalls/dispatcher.h"
 #include "sentry/syscalls/policy_rules.h"
 #include "sentry/time/calibrated_clock.h"
+#include "sentry/trace/call_times.h"
 #include "sentry/trace/tracer.h"
 #include "sentry/vfs/anonymous.h"
 #include "sentry/vfs/fd_table.h"
@@ -90,6 +91,7 @@ class Sandbox final : public kernel::KernelEvents {
   Result<Ref<vfs::FdTable>> adopt_streams(const Ref<Credentials>& cred);
   void watch_cpu_time();
   void finish(const kernel::Kernel::Exit& exit);
+  void send_statistics();
   void wait_for_control();
   void obey(const ControlMessage& message);
   void tell(const ControlMessage& message) {
@@ -103,6 +105,7 @@ class Sandbox final : public kernel::KernelEvents {
   std::unique_ptr<policy::ViolationLog> violations_;
   policy::Policy policy_;
   std::unique_ptr<trace::Tracer> tracer_;
+  std::unique_ptr<trace::CallTimes> times_;  // null: no statistics
   std::unique_ptr<policy::LimitWatch> limits_;
   vfs::AnonymousDevices devices_;
   vfs::LockWaits lock_waits_;
@@ -205,11 +208,12 @@ MaybeFailure Sandbox::make_kernel() {
           tell({.kind = ControlMessage::Kind::kTraceLost, .value = static_cast<int>(why)});
         });
   }
+  if (spec_.statistics) times_ = std::make_unique<trace::CallTimes>();
   const Ref<vfs::Mount> sockfs = sockfs_mount();
   dispatcher_ = std::make_unique<syscalls::Dispatcher>(
       syscalls::Services{*special_files_, lock_waits_, special_files_->pipes(), memfd_mount(),
                          make_ref<net::UnixSystem>(sockfs), make_ref<net::InetSystem>(sockfs),
-                         policy_, *violations_, limits_.get(), tracer_.get()});
+                         policy_, *violations_, limits_.get(), tracer_.get(), times_.get()});
   loader_ = std::make_unique<loader::ProgramLoader>(*vdso_);
   kernel::KernelConfig config{*spec_.platform, *memory_, *dispatcher_, *loader_,
                               *this,           *clock_,  tree_.mounts};
@@ -318,6 +322,19 @@ MaybeFailure Sandbox::set_up() {
   return make_process();
 }
 
+void Sandbox::send_statistics() {
+  const auto send = [this](std::string_view name, uint64_t value) {
+    violations_->send_statistic({std::string(name), value});
+  };
+  for (size_t i = 0; i < trace::CallTimes::kClasses.size(); i++) {
+    send(trace::CallTimes::kClasses[i].name, times_->of(i));
+  }
+  for (const platform::Counter& counter : spec_.platform->counters()) {
+    send(counter.name, counter.value);
+  }
+  if (gofer_) send("round trips to the gofer", gofer_->client().round_trips());
+}
+
 // Sends what the report needs to know, then the exit status: the last message.
 void Sandbox::finish(const kernel::Kernel::Exit& exit) {
   kernel_->shutdown();
@@ -333,6 +350,7 @@ void Sandbox::finish(const kernel::Kernel::Exit& exit) {
       violations_->send_change({op, path});
     }
   }
+  if (times_) send_statistics();
   if (gofer_ && gofer_->client().dead()) tell({.kind = ControlMessage::Kind::kGoferLost});
   tell({.kind = ControlMessage::Kind::kExited, .value = exit.status, .usage = exit.usage});
 }

@@ -109,6 +109,7 @@ struct BootSpec {
 
   UniqueFd trace_sink;      // none: no tracing
   std::string trace_group;  // empty: every system call
+  bool statistics = false;  // sent to the monitor at the end
 
   mm::MemoryFile::Backing memory;
   std::unique_ptr<platform::Platform> platform;

@@ -203,6 +203,7 @@ bool Placement::separate(Pair& pair) {
   set_affinity(pair.host_thread_, cpu);
   pair.host_cpu_ = cpu;
   pair.spins_.store(spins);
+  separations_++;
   pair.mode_.store(Pair::Mode::kApart);
   return true;
 }

@@ -31,6 +31,9 @@ class Placement {
   explicit Placement(Waiting waiting);
   ~Placement();
 
+  // How often a pair got two CPUs.
+  uint64_t separations() const { return separations_.load(std::memory_order_relaxed); }
+
   // One pair: a host thread, which makes every call, and the stub thread it serves at the time.
   class Pair {
    public:
@@ -112,6 +115,7 @@ class Placement {
   void watch();
 
   const Waiting waiting_;
+  std::atomic<uint64_t> separations_{0};
   cpu_set_t allowed_;  // what the process may use; constant
   int cpus_;           // of them; constant
   Mutex mutex_{Rank::kStubSeed};

@@ -110,6 +110,7 @@ Result<void> GuestProcess::apply(std::span<const Op> ops) {
 }
 
 Mapper::Answer GuestProcess::run_mapping_calls(std::span<const StubCall> calls) {
+  systrap_.mapping_requests.fetch_add(1, std::memory_order_relaxed);
   const Mapper::Answer answer = mapper_.run(process_, calls);
   note_mapping_calls(calls.first(answer.done), mapped_);
   patches_.unmapped(calls.first(answer.done));
@@ -135,6 +136,7 @@ void GuestProcess::improve(const AddressSpace::CallSite& site) {
   const Mapper::Answer answer = mapper_.run(process_, calls);
   note_mapping_calls(std::span(calls).first(answer.done), mapped_);
   patches_.done(std::span(calls).first(answer.done));
+  systrap_.patched_sites.fetch_add(1, std::memory_order_relaxed);
 }
 
 Result<SystrapThread> GuestProcess::attach() {

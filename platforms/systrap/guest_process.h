@@ -8,6 +8,7 @@
 #include "platforms/stub/mapping_calls.h"
 #include "platforms/systrap/call_patches.h"
 #include "platforms/systrap/mapper.h"
+#include "platforms/systrap/stop_counts.h"
 #include "src/base/ref.h"
 
 namespace boxrun::platform {
@@ -20,6 +21,9 @@ struct Systrap {
   const SystrapLayout layout;
   const std::unique_ptr<ControlFile> control;
   AnswerFds answers;
+  StopTotals stops;
+  std::atomic<uint64_t> mapping_requests = 0;
+  std::atomic<uint64_t> patched_sites = 0;
   // Of mapper pages that may have an owner we know nothing of, see GuestProcess::fork(): how many,
   // and what else that owner may have mapped.
   std::atomic<int> abandoned = 0;

@@ -143,6 +143,7 @@ void SystrapContext::resume() {
   shared.spins = pair_.spins();
   shared.state.store(kSlotRunning);
   if (shared.stub_sleeps.load() == 0) return;
+  if (shared.spins != 0) counter_.count(StopCount::kStubAsleep);
   pair_.missed();
   futex_wake(&shared.state, 1, FutexScope::kShared);
 }
@@ -152,10 +153,14 @@ void SystrapContext::spin() {
   uint32_t left = pair_.spins();
   if (left == 0) return;
   while (shared.state.load(std::memory_order_acquire) == kSlotRunning) {
-    if (--left == 0) return pair_.missed();
+    if (--left == 0) {
+      counter_.count(StopCount::kHostAsleep);
+      return pair_.missed();
+    }
     if (pair_.spins() == 0) return;
     __builtin_ia32_pause();
   }
+  counter_.count(StopCount::kAwake);
 }
 
 Result<void> SystrapContext::wait_for_stop(Patience patience) {
@@ -210,6 +215,7 @@ Result<std::optional<Stop>> SystrapContext::handle_stop(CpuState& cpu) {
   switch (stop_.signo) {
     case kDoorbell:
       if (!doorbell_.answer()) return std::optional<Stop>();
+      counter_.count(StopCount::kInterrupts);
       cpu.stopped(*this);
       return std::optional<Stop>(Stop{.why = Why::kInterrupted});
     case SIGSYS:
@@ -227,6 +233,7 @@ Result<std::optional<Stop>> SystrapContext::handle_stop(CpuState& cpu) {
 }
 
 Stop SystrapContext::system_call(CpuState& cpu) {
+  counter_.count(StopCount::kTrapped);
   Stop stop{.why = Why::kSyscall};
   auto number = static_cast<uint64_t>(int64_t{stop_.info.si_syscall});
   if (stop_.info.si_arch != AUDIT_ARCH_X86_64) {
@@ -249,6 +256,7 @@ bool SystrapContext::is_hot(uint64_t ip) {
 }
 
 Result<Stop> SystrapContext::patched_call(CpuState& cpu) {
+  counter_.count(StopCount::kPatched);
   const ThreadSlot& shared = slot();
   // The host looks at the lower half of rax (arch/x86/entry/common.c: do_syscall_64).
   auto number = static_cast<uint64_t>(int64_t{static_cast<int32_t>(copy_of(shared.number))});
@@ -318,6 +326,7 @@ std::optional<Stop> SystrapContext::exception(CpuState& cpu) {
       stop.access = Access::kExecute;
     }
   }
+  counter_.count(stop.why == Why::kFault ? StopCount::kFaults : StopCount::kExceptions);
   cpu.stopped(*this);
   return stop;
 }

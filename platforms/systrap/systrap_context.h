@@ -12,7 +12,7 @@ namespace boxrun::platform {
 
 class SystrapContext final : public Context, private RegisterSource {
  public:
-  explicit SystrapContext(Placement& placement) : pair_(placement) {}
+  SystrapContext(Placement& placement, StopTotals& totals) : pair_(placement), counter_(totals) {}
   ~SystrapContext() override;
 
   Stop run(AddressSpace& address_space, CpuState& cpu) override;
@@ -61,6 +61,7 @@ class SystrapContext final : public Context, private RegisterSource {
   std::array<CallCount, 32> counts_{};  // of call instructions that trapped, by their address
   Placement::Pair pair_;
   Doorbell doorbell_;
+  StopCounter counter_;
 };
 
 }  // namespace boxrun::platform

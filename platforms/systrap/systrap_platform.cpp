@@ -158,9 +158,17 @@ Result<std::unique_ptr<AddressSpace>> SystrapPlatform::new_address_space(Address
 }
 
 Result<std::unique_ptr<Context>> SystrapPlatform::new_context() {
-  return std::unique_ptr<Context>(new SystrapContext(placement_));
+  return std::unique_ptr<Context>(new SystrapContext(placement_, systrap_.stops));
 }
 
 std::span<const HostSyscall> SystrapPlatform::host_syscalls() const { return kHostSyscalls; }
+
+std::vector<Counter> SystrapPlatform::counters() const {
+  std::vector<Counter> counters = systrap_.stops.counters();
+  counters.push_back({"pairs set apart", placement_.separations()});
+  counters.push_back({"call sites patched", systrap_.patched_sites.load()});
+  counters.push_back({"mapping requests", systrap_.mapping_requests.load()});
+  return counters;
+}
 
 }  // namespace boxrun::platform

@@ -23,6 +23,7 @@ class SystrapPlatform final : public Platform {
   Result<std::unique_ptr<AddressSpace>> new_address_space(AddressSpace* like) override;
   Result<std::unique_ptr<Context>> new_context() override;
   std::span<const HostSyscall> host_syscalls() const override;
+  std::vector<Counter> counters() const override;
 
  private:
   SystrapPlatform(std::unique_ptr<Seed> seed, std::unique_ptr<ControlFile> control, int memory_file,

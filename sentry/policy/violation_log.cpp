@@ -96,6 +96,11 @@ void ViolationLog::send_change(report::Change change) {
   send_locked(report::encode(std::move(change)));
 }
 
+void ViolationLog::send_statistic(report::Statistic statistic) {
+  Lock lock(mutex_);
+  send_locked(report::encode(std::move(statistic)));
+}
+
 uint64_t ViolationLog::total() const {
   Lock lock(mutex_);
   return total_;

@@ -10,6 +10,7 @@
 #include "src/base/fd.h"
 #include "src/base/sync.h"
 #include "src/report/record.h"
+#include "src/report/wire.h"
 
 namespace boxrun::kernel {
 class Task;
@@ -47,6 +48,7 @@ class ViolationLog {
   void flush() EXCLUDES(mutex_);
   // One file that the guest changed, for the report; at the end.
   void send_change(report::Change change) EXCLUDES(mutex_);
+  void send_statistic(report::Statistic statistic) EXCLUDES(mutex_);
   // How many violations there were, repetitions included.
   uint64_t total() const EXCLUDES(mutex_);
 

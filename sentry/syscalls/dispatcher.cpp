@@ -12,6 +12,7 @@
 #include "sentry/syscalls/describe.h"
 #include "sentry/syscalls/support.h"
 #include "sentry/time/call.h"
+#include "sentry/trace/call_times.h"
 #include "sentry/trace/tracer.h"
 
 namespace boxrun::syscalls {
@@ -65,9 +66,17 @@ Result<uint64_t> Dispatcher::dispatch(Task& task, uint64_t number,
       return Errno::kNoSys;
     }
   }
-  if (services_.tracer == nullptr) [[likely]]
+  if (services_.tracer == nullptr && services_.times == nullptr) [[likely]]
     return answer(task, frame);
-  return traced(task, frame);
+  return watched(task, frame);
+}
+
+Result<uint64_t> Dispatcher::watched(Task& task, const Frame& frame) {
+  const Clock& clock = task.kernel().clock();
+  const Nanos start = clock.monotonic();
+  auto result = services_.tracer != nullptr ? traced(task, frame) : answer(task, frame);
+  if (services_.times != nullptr) services_.times->count(clock.monotonic() - start);
+  return result;
 }
 
 // The line is printed when the call returns. What it read is decoded before, since execve and its

@@ -17,8 +17,9 @@ class Policy;
 class ViolationLog;
 }  // namespace boxrun::policy
 namespace boxrun::trace {
+class CallTimes;
 class Tracer;
-}
+}  // namespace boxrun::trace
 
 namespace boxrun::syscalls {
 
@@ -34,6 +35,7 @@ struct Services {
   policy::ViolationLog& violations;
   policy::LimitWatch* limits = nullptr;  // null: no limits to report
   trace::Tracer* tracer = nullptr;       // null: nobody traces
+  trace::CallTimes* times = nullptr;     // null: nobody counts
 };
 
 // From number to handler: the policy's verdict at one choke point, tracing around it, then the row
@@ -51,6 +53,7 @@ class Dispatcher final : public kernel::SyscallDispatcher {
  private:
   Result<uint64_t> answer(Task& task, const Frame& frame);
   Result<uint64_t> traced(Task& task, Frame frame);
+  Result<uint64_t> watched(Task& task, const Frame& frame);
 
   const Services services_;
 };

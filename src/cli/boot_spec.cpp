@@ -84,6 +84,7 @@ sentry::BootSpec boot_spec(const RunSpec& spec) {
     boot.syscall_rules.push_back(boot_rule(rule.pattern, rule.action, rule.origin));
   }
   boot.trace_group = spec.trace.group;
+  boot.statistics = spec.statistics;
   return boot;
 }
 

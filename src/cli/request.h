@@ -31,6 +31,7 @@ struct Request {
   report::Color color = report::Color::kAuto;
 
   TraceSpec trace;
+  bool statistics = false;
   int status_fd = -1;
   int verbosity = 0;  // the last of -q (-1: only errors) and -v (1: also what was decided)
   bool dry_run = false;

@@ -247,6 +247,7 @@ Expected<RunSpec> resolve(const Request& request, const Caller& caller, int& sta
   spec.argv = request.command;
   spec.hostname = request.hostname.empty() ? "boxrun" : request.hostname;
   spec.trace = request.trace;
+  spec.statistics = request.statistics;
   spec.status_fd = request.status_fd;
   Resolving resolving{request, caller, spec};
   const Expected<bool> done = resolve_into(resolving, status);

@@ -119,6 +119,15 @@ const char* source_of(const report::Summary& summary, int status) {
   return "boxrun";
 }
 
+// False when they could not be printed.
+bool print_statistics(const std::vector<report::Statistic>& statistics) {
+  std::string text = "boxrun: statistics\n";
+  for (const report::Statistic& statistic : statistics) {
+    text += fmt::format("  {:<26} {:>12}\n", report::escape_text(statistic.name), statistic.value);
+  }
+  return !is_lost("--stats", write_all(STDERR_FILENO, text).error());
+}
+
 std::string trace_option(const TraceSpec& trace) {
   return trace.path.empty() ? "--trace" : "--trace-file " + trace.path;
 }
@@ -167,6 +176,7 @@ int run_and_report(const RunSpec& spec, const KernelEntry& kernel,
   int status = exit_status(outcome, violated, spec.report.violation_exit_code);
   const char* source = source_of(summary, status);
   bool complete = !is_lost(trace_option(spec.trace), outcome.trace_error);
+  if (spec.statistics) complete = print_statistics(collector.statistics()) && complete;
   if (!(*writer).write(summary, problem)) {
     complain(problem);
     complete = false;

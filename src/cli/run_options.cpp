@@ -227,6 +227,8 @@ constexpr Option kOptions[] = {
      [](V v, R& r) -> Expected<bool> { r.trace.enabled = true; r.trace.group = v; return true; }},
     {0, "trace-file", kValue, "PATH", "print them to PATH instead of stderr", kReport,
      [](V v, R& r) { r.trace.enabled = true; return set_text(v, r.trace.path); }},
+    {0, "stats", kNone, "", "print what the run cost: calls by time, stops, round trips", kReport,
+     [](V, R& r) -> Expected<bool> { r.statistics = true; return true; }},
     {0, "color", kValue, "auto|always|never", "colour in the text report", kReport,
      [](V v, R& r) { return store(parse_choice(v, profile::kColors), r.color); }},
     {'q', "quiet", kNone, "", "say nothing but errors", kReport,

@@ -103,7 +103,8 @@ struct RunSpec {
 
   report::Settings report;
   TraceSpec trace;
-  int status_fd = -1;  // --status-fd: one JSON object a line; borrowed, -1 when not asked for
+  bool statistics = false;  // --stats
+  int status_fd = -1;       // --status-fd: one JSON object a line; borrowed, -1 when not asked for
 };
 
 }  // namespace boxrun::cli

@@ -47,4 +47,8 @@ void Collector::take(Change&& change) {
   }
 }
 
+void Collector::take(Statistic&& statistic) {
+  if (statistics_.size() < kMaxStatistics) statistics_.push_back(std::move(statistic));
+}
+
 }  // namespace boxrun::report

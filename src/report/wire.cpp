@@ -7,7 +7,13 @@
 namespace boxrun::report {
 namespace {
 
-enum class Type : uint8_t { kSighting = 1, kCount = 2, kUnrecorded = 3, kChange = 4 };
+enum class Type : uint8_t {
+  kSighting = 1,
+  kCount = 2,
+  kUnrecorded = 3,
+  kChange = 4,
+  kStatistic = 5
+};
 
 // Both ends are one executable on one machine: integers are in host order.
 class Encoder {
@@ -141,6 +147,11 @@ struct EncodeMessage {
     out.choice(change.op);
     out.text(change.path, kMaxText);
   }
+  void operator()(const Statistic& statistic) const {
+    out.choice(Type::kStatistic);
+    out.text(statistic.name, kMaxCommand);
+    out.number(statistic.value);
+  }
 };
 
 Result<void> decode_body(Type type, Decoder& in, Message& out) {
@@ -166,6 +177,12 @@ Result<void> decode_body(Type type, Decoder& in, Message& out) {
       change.path = TRY(in.text(kMaxText));
       return {};
     }
+    case Type::kStatistic: {
+      auto& statistic = out.emplace<Statistic>();
+      statistic.name = TRY(in.text(kMaxCommand));
+      statistic.value = TRY(in.number<uint64_t>());
+      return {};
+    }
   }
   return Errno::kBadMsg;
 }
@@ -182,7 +199,7 @@ std::vector<std::byte> encode(const Message& message) {
 Result<Message> decode(std::span<const std::byte> packet) {
   if (packet.size() > kMaxPacket) return Errno::kBadMsg;
   Decoder in(packet);
-  const Type type = TRY(in.choice(Type::kChange));
+  const Type type = TRY(in.choice(Type::kStatistic));
   Result<Message> message = Message(Unrecorded{});
   TRY(decode_body(type, in, *message));
   TRY(in.end());

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <variant>
 #include <vector>
 
@@ -39,7 +40,15 @@ struct Unrecorded {
   bool operator==(const Unrecorded&) const = default;
 };
 
-using Message = std::variant<Sighting, CountUpdate, Unrecorded, Change>;
+// Something that was counted, for --stats.
+struct Statistic {
+  std::string name;  // at most kMaxCommand bytes
+  uint64_t value = 0;
+
+  bool operator==(const Statistic&) const = default;
+};
+
+using Message = std::variant<Sighting, CountUpdate, Unrecorded, Change, Statistic>;
 
 // Always at most kMaxPacket bytes: texts and the chain are cut to the limits above.
 std::vector<std::byte> encode(const Message& message);

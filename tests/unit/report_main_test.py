@@ -447,6 +447,30 @@ class Trace(unittest.TestCase):
         self.assertEqual((done.status, done.event), (125, {"event": "exit", "source": "boxrun", "code": 125}))
 
 
+class Statistics(unittest.TestCase):
+    CALLS = "import os\nfor i in range(20000): os.getppid()\nopen('/usr/bin/env').read(1)"
+
+    def statistics(self, platform):
+        done = subprocess.run([BOXRUN, "--platform", platform, "--report-on", "never", "--stats", "python3", "-c", self.CALLS], cwd="/",
+                              capture_output=True, text=True, timeout=BOUND, check=True)
+        lines = done.stderr.splitlines()
+        self.assertEqual(lines[0], "boxrun: statistics")
+        return {line[:-13].strip(): int(line[-13:]) for line in lines[1:]}
+
+    def test_calls_are_counted(self):
+        for platform in ("systrap", "ptrace"):
+            with self.subTest(platform=platform):
+                counts = self.statistics(platform)
+                calls = sum(value for name, value in counts.items() if name.startswith("calls below") or name == "calls of 1 ms or more")
+                self.assertGreater(calls, 20000)
+                self.assertLess(calls, 30000)
+                self.assertGreater(counts["round trips to the gofer"], 0)
+                if platform == "systrap":
+                    self.assertGreater(counts["calls patched"], 19000)
+                    # What a context counted last is there, too: it has ended.
+                    self.assertAlmostEqual(counts["calls trapped"] + counts["calls patched"], calls, delta=50)
+
+
 if __name__ == "__main__":
     os.environ["PATH"] = "/usr/bin:/bin"
     BOXRUN = os.path.abspath(sys.argv.pop(1))

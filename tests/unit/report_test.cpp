@@ -282,7 +282,8 @@ TEST_CASE("messages survive the wire") {
   r.count = 99;
   r.grant = "/home/u";
   const Message messages[] = {Sighting{7, r}, CountUpdate{7, 100}, Unrecorded{3},
-                              Change{Change::Op::kModified, "/a/b"}};
+                              Change{Change::Op::kModified, "/a/b"},
+                              Statistic{"calls below 1 us", 1}};
   for (const Message& message : messages) {
     const Result<Message> back = decode(packet(message));
     REQUIRE(back.ok());
@@ -353,6 +354,9 @@ TEST_CASE("the collector is bounded and keeps counts right") {
   CHECK(collector.bad_packets() == 2);
   for (size_t i = 0; i < Collector::kMaxChanges + 3; ++i) collector.take(packet(Change{}));
   CHECK(collector.changes().size() == Collector::kMaxChanges);
+  for (size_t i = 0; i < Collector::kMaxStatistics + 3; ++i)
+    collector.take(packet(Statistic{"n", i}));
+  CHECK(collector.statistics().size() == Collector::kMaxStatistics);
   CHECK(collector.changes_dropped() == 3);
 }
 
