@@ -135,10 +135,10 @@ std::vector<host::FilterRow> rows_of_platform(const platform::Platform& platform
 
 // Under a low limit most descriptors are for what the target has open; a kept file has up to two.
 size_t files_to_keep() {
-  constexpr rlim_t kMost = 256;
+  constexpr rlim_t kMost = 4096;
   rlimit descriptors = {};
   if (::getrlimit(RLIMIT_NOFILE, &descriptors) < 0) return 0;
-  return std::min<rlim_t>(kMost, descriptors.rlim_max / 16);
+  return std::min<rlim_t>(kMost, descriptors.rlim_max / 8);
 }
 
 // --overlay-data disk.
