@@ -26,6 +26,8 @@ constexpr int kTicksToSpread = 16;
 // waiting awake pays; a spin that lasts longer than its end costs more than it saves.
 constexpr auto kHotTurn = 20us;
 constexpr auto kLongestSpin = 20us;
+// On one CPU, how often a side lets the other run before it sleeps.
+constexpr uint32_t kYields = 3;
 // Of the turns of a window, how many may end in sleep.
 constexpr uint32_t kMissesBorne = 8;
 // When it did not pay, the next try is later and later. A pair that stays apart for so many windows
@@ -186,6 +188,7 @@ void Placement::pin(Pair& pair, IfCrowded if_crowded) {
   pair.seen_turns_ = pair.turns_.load(std::memory_order_relaxed);
   pair.window_began_ = Clock::now();
   pair.window_turns_ = pair.seen_turns_;
+  pair.looks_.store(looks_together());
   pair.mode_.store(Pair::Mode::kTogether);
   pinned_.push_back(&pair);
   if (!watcher_.joinable()) watcher_ = std::thread([this] { watch(); });
@@ -202,7 +205,7 @@ bool Placement::separate(Pair& pair) {
   static const uint32_t spins = measure_spins();
   set_affinity(pair.host_thread_, cpu);
   pair.host_cpu_ = cpu;
-  pair.spins_.store(spins);
+  pair.looks_.store(spins);
   separations_++;
   pair.mode_.store(Pair::Mode::kApart);
   return true;
@@ -213,15 +216,20 @@ void Placement::join(Pair& pair) {
   if (pair.mode_.load() == Pair::Mode::kApart) join_locked(pair);
 }
 
+// The other side is the first that gets the CPU, if it can run at all.
+uint32_t Placement::looks_together() const {
+  return waiting_ == Waiting::kAwake ? Pair::kYield | kYields : 0;
+}
+
 void Placement::join_locked(Pair& pair) {
-  pair.spins_.store(0);
+  pair.looks_.store(looks_together());
   set_affinity(pair.host_thread_, pair.cpu_);
   pair.host_cpu_ = pair.cpu_;
   pair.mode_.store(Pair::Mode::kTogether);
 }
 
 void Placement::unpin_locked(Pair& pair) {
-  pair.spins_.store(0);
+  pair.looks_.store(0);
   set_affinity(pair.host_thread_, allowed_);
   if (pair.stub_thread_ != 0) set_affinity(pair.stub_thread_, allowed_);
   pair.cpu_ = pair.host_cpu_ = -1;

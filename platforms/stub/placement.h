@@ -59,9 +59,11 @@ class Placement {
         judge_window(turns);
       }
     }
-    // How often either side may look for its turn, with a pause in between, before it sleeps. 0
-    // when the other side needs this CPU; that can begin at any moment.
-    uint32_t spins() const { return spins_.load(std::memory_order_relaxed); }
+    // How often either side may look for its turn before it sleeps: with a pause in between, or
+    // with kYield, letting the other side run in between. 0: not at all. It can change at any
+    // moment.
+    static constexpr uint32_t kYield = uint32_t{1} << 31;
+    uint32_t looks() const { return looks_.load(std::memory_order_relaxed); }
     // One of the two slept although it may spin.
     void missed() { misses_++; }
 
@@ -81,7 +83,7 @@ class Placement {
     pid_t stub_thread_ = 0;                 // placement_.mutex_ for writing
     std::atomic<uint32_t> turns_{0};        // written by the host thread; odd while the guest runs
     std::atomic<Mode> mode_{Mode::kLoose};  // placement_.mutex_ for writing
-    std::atomic<uint32_t> spins_{0};        // placement_.mutex_ for writing
+    std::atomic<uint32_t> looks_{0};        // placement_.mutex_ for writing
     int cpu_ = -1;                          // placement_.mutex_; of the stub thread, while pinned
     int host_cpu_ = -1;                     // placement_.mutex_; of the host thread
     uint32_t seen_turns_ = 0;               // placement_.mutex_; turns_ at the last tick
@@ -106,6 +108,7 @@ class Placement {
   bool separate(Pair& pair);
   void join(Pair& pair);
   void join_locked(Pair& pair) REQUIRES(mutex_);
+  uint32_t looks_together() const;
   void unpin_locked(Pair& pair) REQUIRES(mutex_);
   bool crowded(int cpu) const REQUIRES(mutex_);
   int idle_cpu() const REQUIRES(mutex_);

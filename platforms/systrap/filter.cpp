@@ -60,6 +60,7 @@ std::vector<sock_filter> process_filter(const SystrapLayout& layout) {
   a.allow(SYS_write, {{2, 8}});
   // Of mappers and guest threads.
   a.allow(SYS_futex);
+  a.allow(SYS_sched_yield);
   a.allow(SYS_exit);
   a.allow(SYS_rt_sigreturn);
   // Of a guest thread before it runs guest code.
@@ -85,6 +86,7 @@ std::vector<sock_filter> thread_filter(const SystrapLayout& layout) {
   trap_outside(a, offsetof(seccomp_data, instruction_pointer),
                {layout.text(), layout.text() + kPageSize});
   a.load(offsetof(seccomp_data, nr));
+  a.allow(SYS_sched_yield);
   a.allow(SYS_rt_sigreturn);
   a.allow(SYS_exit);
   // The last call before guest code runs: signals must find the filter in force.

@@ -169,7 +169,7 @@ Result<SystrapThread> GuestProcess::new_thread() {
   ThreadSlot& shared = slot(thread);
   shared.stack = {thread.address + ThreadSlot::kStackOffset, 0,
                   ThreadSlot::kSize - ThreadSlot::kStackOffset};
-  shared.noted = shared.set_bases = shared.spins = shared.give_all = shared.signal = 0;
+  shared.noted = shared.set_bases = shared.looks = shared.give_all = shared.signal = 0;
   shared.sentry_sleeps.store(0);
   shared.stub_sleeps.store(0);
   shared.state.store(kSlotRunning);

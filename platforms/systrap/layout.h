@@ -81,7 +81,7 @@ struct ThreadSlot {
   uint32_t noted;      // the doorbell rang while stub text ran
   FutexWord sentry_sleeps;
   FutexWord stub_sleeps;
-  uint32_t spins;     // how often the stub looks at `state` before it sleeps
+  uint32_t looks;     // Placement::Pair::looks(), for the stub
   uint32_t give_all;  // 1: after a kCallStop, do not go on but stop again with a frame
   uint64_t result;    // of a kCallStop
   // One that the stub writes at a kCallStop.
@@ -99,7 +99,7 @@ static_assert(offsetof(ThreadSlot, signal) == 4 && offsetof(ThreadSlot, frame) =
               offsetof(ThreadSlot, sp) == 16 && offsetof(ThreadSlot, ip) == 24 &&
               offsetof(ThreadSlot, set_bases) == 32 && offsetof(ThreadSlot, noted) == 36 &&
               offsetof(ThreadSlot, sentry_sleeps) == 40 &&
-              offsetof(ThreadSlot, stub_sleeps) == 44 && offsetof(ThreadSlot, spins) == 48 &&
+              offsetof(ThreadSlot, stub_sleeps) == 44 && offsetof(ThreadSlot, looks) == 48 &&
               offsetof(ThreadSlot, give_all) == 52 && offsetof(ThreadSlot, result) == 56 &&
               offsetof(ThreadSlot, number) == 64 && offsetof(ThreadSlot, args) == 72 &&
               offsetof(ThreadSlot, fs_base) == 128 && offsetof(ThreadSlot, gs_base) == 136 &&

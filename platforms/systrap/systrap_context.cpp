@@ -1,6 +1,7 @@
 #include "platforms/systrap/systrap_context.h"
 
 #include <linux/audit.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -140,32 +141,40 @@ Result<Stop> SystrapContext::run_until_stop(CpuState& cpu) {
 
 void SystrapContext::resume() {
   ThreadSlot& shared = slot();
-  shared.spins = pair_.spins();
+  shared.looks = pair_.looks();
   shared.state.store(kSlotRunning);
   if (shared.stub_sleeps.load() == 0) return;
-  if (shared.spins != 0) counter_.count(StopCount::kStubAsleep);
-  pair_.missed();
+  if (const uint32_t looks = pair_.looks(); looks != 0 && (looks & Placement::Pair::kYield) == 0) {
+    counter_.count(StopCount::kStubAsleep);
+    pair_.missed();
+  }
   futex_wake(&shared.state, 1, FutexScope::kShared);
 }
 
-void SystrapContext::spin() {
+void SystrapContext::look() {
   const ThreadSlot& shared = slot();
-  uint32_t left = pair_.spins();
-  if (left == 0) return;
-  while (shared.state.load(std::memory_order_acquire) == kSlotRunning) {
-    if (--left == 0) {
-      counter_.count(StopCount::kHostAsleep);
-      return pair_.missed();
+  const uint32_t looks = pair_.looks();
+  const bool yields = (looks & Placement::Pair::kYield) != 0;
+  for (uint32_t left = looks & ~Placement::Pair::kYield; left > 0; left--) {
+    if (yields) {
+      ::sched_yield();
+    } else {
+      __builtin_ia32_pause();
     }
-    if (pair_.spins() == 0) return;
-    __builtin_ia32_pause();
+    if (shared.state.load(std::memory_order_acquire) != kSlotRunning) {
+      if (!yields) counter_.count(StopCount::kAwake);
+      return;
+    }
+    if (pair_.looks() != looks) return;
   }
-  counter_.count(StopCount::kAwake);
+  if (yields || looks == 0) return;
+  counter_.count(StopCount::kHostAsleep);
+  pair_.missed();
 }
 
 Result<void> SystrapContext::wait_for_stop(Patience patience) {
   ThreadSlot& shared = slot();
-  spin();
+  look();
   // By the clock: guest code can wake this thread as often as it likes.
   std::optional<Clock::time_point> interrupted_since;
   Clock::time_point next_look{};

@@ -24,7 +24,7 @@ class SystrapContext final : public Context, private RegisterSource {
   Result<void> write_back(CpuState& cpu);
   Result<Stop> run_until_stop(CpuState& cpu);
   void resume();
-  void spin();
+  void look();
   // Returns once the stub has handed the thread over.
   // `Patience::kLittle`: it is our own code that runs, and nobody may have to interrupt it.
   enum class Patience : uint8_t { kEndless, kLittle };

@@ -19,6 +19,7 @@ using namespace std::chrono_literals;
 
 constexpr HostSyscall kHostSyscalls[] = {
     {SYS_futex, "systrap: turns of guest threads, requests to mappers"},
+    {SYS_sched_yield, "systrap: turns of a guest thread on the same CPU"},
     {SYS_eventfd2, "systrap: answers of mappers"},
     {SYS_read, "systrap: answers of mappers"},
     {SYS_poll, "systrap: answers of mappers"},

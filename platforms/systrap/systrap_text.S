@@ -3,7 +3,7 @@
 # area, so it is position-independent. It uses general registers only.
 #
 # A guest thread may jump anywhere in here and may write its slot. What it gains are the calls that
-# its own filter leaves to it: futex on slots, rt_sigreturn, exit, the mask of guest threads. The mapper uses no memory but
+# its own filter leaves to it: futex on slots, sched_yield, rt_sigreturn, exit, the mask of guest threads. The mapper uses no memory but
 # pages that guest threads can only read.
 
         .set    SYS_mmap, 9
@@ -12,6 +12,7 @@
         .set    SYS_rt_sigprocmask, 14
         .set    SYS_rt_sigreturn, 15
         .set    SYS_clone, 56
+        .set    SYS_sched_yield, 24
         .set    SYS_exit, 60
         .set    SYS_getppid, 110
         .set    SYS_sigaltstack, 131
@@ -311,11 +312,22 @@ wait:
         mov     S_SPINS(%rbx), %ecx
         test    %ecx, %ecx
         jz      sleep
+        js      yield
 1:      mov     S_STATE(%rbx), %eax
         cmp     $STOPPED, %eax
         jne     turn
         pause
         dec     %ecx
+        jnz     1b
+        jmp     sleep
+yield:
+        movzbl  %cl, %edx
+1:      mov     $SYS_sched_yield, %eax
+        syscall
+        mov     S_STATE(%rbx), %eax
+        cmp     $STOPPED, %eax
+        jne     turn
+        dec     %edx
         jnz     1b
 sleep:
         mov     $1, %eax
