@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <iterator>
-#include <optional>
 #include <vector>
 
 #include "platforms/ptrace/ptrace_platform.h"
@@ -105,13 +104,14 @@ std::unique_ptr<Platform> create(const Options& options, Failure& failure) {
   }
   std::stable_partition(candidates.begin(), candidates.end(),
                         [&](const Kind& kind) { return kind.name == options.preferred; });
-  std::optional<Failure> first;
+  std::string before;
   for (const Kind& kind : candidates) {
     if (auto platform = create_kind(kind, options, failure)) return platform;
-    if (!first) first = failure;
+    // Of what was tried, the last is what there is something to be done about.
+    failure.what = before + failure.what;
+    before = failure.what + ": " + std::string(errno_name(failure.error)) + " (platform " +
+             std::string(kind.name) + "); ";
   }
-  // Of what was tried, the one that would have been best.
-  failure = *first;
   return nullptr;
 }
 

@@ -82,6 +82,13 @@ std::optional<std::string> recall(const std::string& path, const std::string& no
   return std::nullopt;
 }
 
+// By something that no file of ours can replace.
+bool is_taken(const std::string& path) {
+  struct stat status = {};
+  if (::lstat(path.c_str(), &status) != 0) return false;
+  return S_ISDIR(status.st_mode) || status.st_uid != ::geteuid();
+}
+
 }  // namespace
 
 std::vector<PlatformTrial> try_platforms() {
@@ -111,9 +118,9 @@ std::string remembered_platform() {
   const std::string now = circumstances();
   if (std::optional<std::string> kind = recall(path, now)) return *kind;
   // Where nothing can be kept, measuring would cost every run more than it gains.
-  const std::string draft = fmt::format("{}.{}", path, ::getpid());
-  const Result<UniqueFd> file =
-      own_fd(::open(draft.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (is_taken(path)) return "";
+  std::string draft = path + ".XXXXXX";
+  const Result<UniqueFd> file = own_fd(::mkostemp(draft.data(), O_CLOEXEC));
   if (!file.ok()) return "";
   std::string best = cheapest(try_platforms());
   const bool kept = !best.empty() &&

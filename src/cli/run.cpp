@@ -121,7 +121,8 @@ const char* source_of(const report::Summary& summary, int status) {
 
 // False when they could not be printed.
 bool print_statistics(const std::vector<report::Statistic>& statistics) {
-  std::string text = "boxrun: statistics\n";
+  std::string text =
+      statistics.empty() ? "boxrun: statistics: there are none\n" : "boxrun: statistics\n";
   for (const report::Statistic& statistic : statistics) {
     text += fmt::format("  {:<26} {:>12}\n", report::escape_text(statistic.name), statistic.value);
   }

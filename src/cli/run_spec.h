@@ -78,7 +78,7 @@ struct TraceSpec {
 
 struct RunSpec {
   std::string profile;             // for the report's first line
-  std::string platform = "auto";   // auto | ptrace | systrap | kvm
+  std::string platform = "auto";   // auto | ptrace | systrap
   std::string preferred_platform;  // what auto tries first; may be empty
   std::string program;             // what execve is given: absolute, or relative to cwd
   std::string command;             // as the user wrote it, for messages
