@@ -193,7 +193,7 @@ class P9Inode final : public vfs::Inode {
   std::optional<gofer::Listed> worth_listing() EXCLUDES(mutex_);
   void count_missed_name() EXCLUDES(mutex_);
   void learn_listing(const gofer::DirectoryPage& page, gofer::Listed what) EXCLUDES(mutex_);
-  void never_list() EXCLUDES(mutex_);
+  void never_list(gofer::Listed what) EXCLUDES(mutex_);
   // The guest changed entries of this directory, or names of this file: times and link count.
   void outdated() EXCLUDES(mutex_);
 

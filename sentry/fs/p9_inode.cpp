@@ -29,8 +29,9 @@ constexpr uint32_t kManyMissed = 2;
 // asked for.
 constexpr size_t kManyFilesAsked = 8;
 constexpr size_t kOneIn = 4;
-constexpr size_t kMaxListed = 4096;     // entries of a directory that is kept whole
-constexpr size_t kMaxRead = 1'000'000;  // of one that is only read
+constexpr size_t kMaxListed = 4096;               // entries of a directory that is kept whole
+constexpr size_t kMaxListedWithAttributes = 300;  // they must fit one reply
+constexpr size_t kMaxRead = 1'000'000;            // of one that is only read
 
 Nanos to_nanos(gofer::Time t) {
   return static_cast<Nanos>(t.sec) * kSecond + static_cast<Nanos>(t.nsec);
@@ -333,7 +334,7 @@ void P9Inode::look_up_remotely(std::span<const std::string_view> names,
   Result<Walked> reply = walk(names, extras);
   if (reply.ok() && extras.list_after && !reply->listing && reply->steps.empty()) {
     // The directory may be searched but not read.
-    never_list();
+    never_list(extras.listed);
     extras.list_after.reset();
     reply = walk(names, extras);
   }
@@ -378,16 +379,20 @@ std::optional<gofer::Listed> P9Inode::worth_listing() {
     if (names_missed_ < kManyMissed || too_large_) return std::nullopt;
     return gofer::Listed::kNames;
   }
-  if (listing_->has_attributes() || too_large_for_attributes_) return std::nullopt;
+  if (listing_->has_attributes() || too_large_for_attributes_ ||
+      listing_->entries().size() > kMaxListedWithAttributes) {
+    return std::nullopt;
+  }
   bare_names_asked_++;
   if (bare_names_asked_ < std::max(kManyFilesAsked, listing_->entries().size() / kOneIn))
     return std::nullopt;
   return gofer::Listed::kAttributes;
 }
 
-void P9Inode::never_list() {
+void P9Inode::never_list(gofer::Listed what) {
   const Lock lock(mutex_);
-  too_large_ = true;
+  bool& never = what == gofer::Listed::kNames ? too_large_ : too_large_for_attributes_;
+  never = true;
 }
 
 void P9Inode::learn_listing(const gofer::DirectoryPage& page, gofer::Listed what) {
