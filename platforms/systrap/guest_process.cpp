@@ -136,7 +136,7 @@ void GuestProcess::improve(const AddressSpace::CallSite& site) {
   const Mapper::Answer answer = mapper_.run(process_, calls);
   note_mapping_calls(std::span(calls).first(answer.done), mapped_);
   patches_.done(std::span(calls).first(answer.done));
-  systrap_.patched_sites.fetch_add(1, std::memory_order_relaxed);
+  if (answer.error == Errno::kOk) systrap_.patched_sites.fetch_add(1, std::memory_order_relaxed);
 }
 
 Result<SystrapThread> GuestProcess::attach() {

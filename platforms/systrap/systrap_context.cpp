@@ -175,8 +175,9 @@ void SystrapContext::look() {
 Result<void> SystrapContext::wait_for_stop(Patience patience) {
   ThreadSlot& shared = slot();
   look();
-  // By the clock: guest code can wake this thread as often as it likes.
-  std::optional<Clock::time_point> interrupted_since;
+  // By the clock, since guest code can wake this thread as often as it likes; but patience is
+  // counted in looks: while the machine or the container was frozen nobody had a turn.
+  std::optional<int> looks_left;
   Clock::time_point next_look{};
   for (;;) {
     const uint32_t state = shared.state.load();
@@ -185,18 +186,16 @@ Result<void> SystrapContext::wait_for_stop(Patience patience) {
     shared.sentry_sleeps.store(1);
     if (shared.state.load() != kSlotRunning) continue;
     const Clock::time_point now = Clock::now();
-    if (!interrupted_since && (patience == Patience::kLittle || doorbell_.latched())) {
-      interrupted_since = now;
+    if (!looks_left && (patience == Patience::kLittle || doorbell_.latched())) {
+      looks_left = kPatience / kRingAgain;
       next_look = now + kRingAgain;
     } else if (next_look == Clock::time_point{}) {
       next_look = now + kLookAgain;
     } else if (now >= next_look) {
       if (process_->lost()) return Errno::kSrch;
-      if (interrupted_since && now - *interrupted_since > kPatience) return Errno::kSrch;
-      if (interrupted_since) {
-        ::syscall(SYS_tgkill, process_->process(), thread_.thread, kDoorbell);
-      }
-      next_look = now + (interrupted_since ? kRingAgain : kLookAgain);
+      if (looks_left && (*looks_left)-- == 0) return Errno::kSrch;
+      if (looks_left) ::syscall(SYS_tgkill, process_->process(), thread_.thread, kDoorbell);
+      next_look = now + (looks_left ? kRingAgain : kLookAgain);
     }
     (void)futex_wait(shared.state, kSlotRunning, next_look, FutexScope::kShared);
   }

@@ -3,8 +3,8 @@
 # area, so it is position-independent. It uses general registers only.
 #
 # A guest thread may jump anywhere in here and may write its slot. What it gains are the calls that
-# its own filter leaves to it: futex on slots, sched_yield, rt_sigreturn, exit, the mask of guest threads. The mapper uses no memory but
-# pages that guest threads can only read.
+# its own filter leaves to it: futex on slots, sched_yield, rt_sigreturn, exit, the mask of guest
+# threads. The mapper uses no memory but pages that guest threads can only read.
 
         .set    SYS_mmap, 9
         .set    SYS_munmap, 11
@@ -56,7 +56,7 @@
         .set    S_NOTED, 36
         .set    S_SENTRY_SLEEPS, 40
         .set    S_STUB_SLEEPS, 44
-        .set    S_SPINS, 48
+        .set    S_LOOKS, 48
         .set    S_GIVE_ALL, 52
         .set    S_RESULT, 56
         .set    S_NUMBER, 64
@@ -309,7 +309,7 @@ publish:
         mov     $1, %edx
         syscall
 wait:
-        mov     S_SPINS(%rbx), %ecx
+        mov     S_LOOKS(%rbx), %ecx
         test    %ecx, %ecx
         jz      sleep
         js      yield
