@@ -24,7 +24,7 @@
 namespace {
 
 // No step takes long; a thread that does not finish one in this time has lost a wake-up.
-constexpr int kStuckSeconds = 30;
+constexpr int kStuckSeconds = 15;
 
 struct Worker {
   int number = 0;
@@ -46,6 +46,7 @@ struct Worker {
 
 std::vector<std::unique_ptr<Worker>> workers;
 std::atomic<bool> ending{false};
+std::atomic<size_t> ended{0};
 std::atomic<uint64_t> signals_seen{0};
 
 [[noreturn]] void die(const char* what) {
@@ -169,18 +170,20 @@ void* work(void* argument) {
     w.steps++;
   }
   w.tid.store(0);
+  ended++;
   return nullptr;
 }
 
 void watch(double until) {
   std::vector<uint64_t> seen(workers.size());
   std::vector<double> since(workers.size(), seconds());
-  while (seconds() < until) {
+  while (ended.load() < workers.size()) {
+    if (seconds() >= until) ending.store(true);
     const timespec pause{0, 200'000'000};
     nanosleep(&pause, nullptr);
     for (size_t i = 0; i < workers.size(); i++) {
       const uint64_t steps = workers[i]->steps.load();
-      if (steps != seen[i]) {
+      if (steps != seen[i] || workers[i]->tid.load() == 0) {
         seen[i] = steps;
         since[i] = seconds();
       } else if (seconds() - since[i] > kStuckSeconds) {
@@ -221,7 +224,6 @@ int main(int argc, char** argv) {
   std::puts("started");
   std::fflush(stdout);
   watch(seconds() + std::atof(argv[2]));
-  ending.store(true);
   uint64_t steps = 0;
   for (auto& w : workers) {
     pthread_join(w->thread, nullptr);

@@ -123,6 +123,10 @@ class Main(unittest.TestCase):
 
 class PlatformChoice(unittest.TestCase):
     def setUp(self):
+        checks = {check["name"]: check for check in json.loads(boxrun("doctor", "--json").stdout)["checks"]}
+        for kind in ("systrap", "ptrace"):
+            if not checks[f"platform {kind}"]["ok"]:
+                self.skipTest(f"platform {kind}: {checks[f'platform {kind}']['detail']}")
         self.folder = tempfile.TemporaryDirectory()
         self.addCleanup(self.folder.cleanup)
         self.file = os.path.join(self.folder.name, f"boxrun-platform-{os.geteuid()}")

@@ -168,6 +168,7 @@ TEST_CASE("an interrupt is seen at once, whichever instruction of stub text it s
       ::waitpid(thread, nullptr, __WALL);
       ::ptrace(PTRACE_DETACH, thread, nullptr, nullptr);
       bool inside = true;
+      int slow = 0;
       int instructions = 0;
       while (inside && instructions < 200) {
         CAPTURE(instructions);
@@ -193,9 +194,11 @@ TEST_CASE("an interrupt is seen at once, whichever instruction of stub text it s
         stepper.join();
         if (stop.why == Why::kSyscall) stop = t.run_with(0);
         CHECK(stop.why == Why::kInterrupted);
-        // Whoever misses it looks again after 100 ms.
-        CHECK(took < 90ms);
-        instructions++;
+        // Whoever misses it looks again after 100 ms. Something else can take as long on a busy
+        // host, but not every time.
+        slow = took < 90ms ? 0 : slow + 1;
+        CHECK(slow < 4);
+        if (slow == 0 || slow == 4) instructions++;
       }
       CHECK(instructions > 20);
     }

@@ -104,6 +104,35 @@ TEST_CASE("a patched site makes the same calls, and registers are as they were")
   });
 }
 
+TEST_CASE("a patched site does not trap, unless the guest uses gs itself") {
+  on_systrap([](Machine& m) {
+    const auto counted = [&m](std::string_view name) {
+      for (const Counter& counter : m.platform->counters()) {
+        if (counter.name == name) return counter.value;
+      }
+      return uint64_t{0};
+    };
+    AddressSpace& space = m.add_program();
+    space.improve(site_at(m, guest_site_done));
+    const auto call_often = [&](uint64_t gs) {
+      std::thread([&] {
+        GuestThread t(*m.platform, space);
+        Registers r = registers_at(guest_site);
+        r.gs_base = gs;
+        t.cpu.reset(r);
+        for (int i = 0; i < 100; i++) REQUIRE(t.run_with(1).why == Why::kSyscall);
+      }).join();
+    };
+    call_often(0);
+    CHECK(counted("calls patched") == 100);
+    CHECK(counted("calls trapped") == 0);
+    call_often(kDataAddress);
+    CHECK(counted("calls patched") == 100);
+    CHECK(counted("calls trapped") == 100);
+    CHECK(counted("call sites patched") == 1);
+  });
+}
+
 TEST_CASE("a patched call can end in other registers and another place") {
   on_systrap([](Machine& m) {
     AddressSpace& space = m.add_program();
@@ -186,15 +215,18 @@ TEST_CASE("flags survive a patched call") {
     t.start(guest_site_flags);
     REQUIRE(t.run().why == Why::kSyscall);
     space.improve(site_at(m, guest_site_flags_done, 1012));
+    int reports = 0;
     for (int i = 0; i < 30; i++) {
       REQUIRE(t.run_with(0).why == Why::kSyscall);
       if (t.cpu.syscall_number() != 1011) {
         if (i % 2 == 0) (void)t.cpu.registers();
         continue;
       }
+      reports++;
       CHECK(t.cpu.syscall_arg(0) == 0x8d5);
       CHECK(t.cpu.syscall_arg(1) == 0);
     }
+    CHECK(reports == 10);
   });
 }
 
@@ -347,6 +379,7 @@ TEST_CASE("other threads run through a site while it is patched") {
       }
       while (ready.load() < 3) std::this_thread::yield();
       space.improve(site_at(m, guest_site_done));
+      if (round % 10 == 0) CHECK(is_patched(m, space, guest_site));
       std::this_thread::sleep_for(1ms);
       space.improve(site_at(m, guest_site_six_done));
       std::this_thread::sleep_for(1ms);
