@@ -448,7 +448,7 @@ class Trace(unittest.TestCase):
 
 
 class Statistics(unittest.TestCase):
-    CALLS = "import os\nfor i in range(20000): os.getppid()\nopen('/usr/bin/env').read(1)"
+    CALLS = "import os\nfor i in range(20000): os.getppid()\nopen('/usr/bin/env', 'rb').read(1)"
 
     def statistics(self, platform):
         done = subprocess.run([BOXRUN, "--platform", platform, "--report-on", "never", "--stats", "python3", "-c", self.CALLS], cwd="/",
