@@ -8,7 +8,11 @@ import pathlib
 import select
 import shutil
 import subprocess
+import sys
 import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "fixtures"))
+from processes import family, pss_kib  # noqa: E402
 
 IMPORTS = "import json, asyncio, http.client, sqlite3, decimal"
 GIT = """set -e
@@ -92,23 +96,6 @@ def figure_of(output, name):
         if len(words) == 2 and words[0] == name:
             return float(words[1])
     raise Failed(f"no figure '{name}' in {output[-300:]!r}")
-
-
-def family(pid):
-    """A process and all its descendants."""
-    found = [pid]
-    for one in found:
-        for children in pathlib.Path(f"/proc/{one}/task").glob("*/children"):
-            found += [int(word) for word in children.read_text().split()]
-    return found
-
-
-def pss_kib(pid):
-    try:
-        text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
 
 
 def make_tree(cwd):

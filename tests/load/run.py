@@ -6,48 +6,32 @@
 8 threads for each CPU make system calls, faults, forks, signals to each other and files (load.cpp), which checks what it gets
 back and that each thread gets on. Meanwhile the memory of all processes of the sandbox is measured from outside.
 """
-import glob
 import os
+import pathlib
 import subprocess
 import sys
 import tempfile
 import threading
-import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "fixtures"))
+from processes import family, pss_kib  # noqa: E402
 
 PER_CPU = 8
 # What may come on top of the first quarter: caches that fill, threads that happen to be there.
 SLACK_KIB = 16 * 1024
 
 
-def family(pid):
-    found = [pid]
-    for one in found:
-        for children in glob.glob(f"/proc/{one}/task/*/children"):
-            try:
-                with open(children, encoding="utf-8") as file:
-                    found += [int(word) for word in file.read().split()]
-            except OSError:
-                pass
-    return found
-
-
-def pss_kib(pid):
-    """None where this user may not look."""
-    total = 0
-    for process in family(pid):
-        try:
-            with open(f"/proc/{process}/smaps_rollup", encoding="utf-8") as file:
-                total += sum(int(line.split()[1]) for line in file if line.startswith("Pss:"))
-        except PermissionError:
-            return None
-        except OSError:
-            pass
-    return total
+def memory_kib(pid):
+    """Of all processes of a sandbox; None where this user may not look."""
+    try:
+        return sum(pss_kib(process) for process in family(pid))
+    except PermissionError:
+        return None
 
 
 def watch(process, samples, done):
     while not done.wait(1):
-        samples.append(pss_kib(process.pid))
+        samples.append(memory_kib(process.pid))
 
 
 def run(boxrun, load, seconds, platform):

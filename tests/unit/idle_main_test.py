@@ -3,11 +3,15 @@
 
 import glob
 import os
+import pathlib
 import subprocess
 import sys
 import tempfile
 import time
 import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "fixtures"))
+from processes import family  # noqa: E402
 
 # Hot first, so that whatever speeds calls up has to come to rest again.
 HOT = "import os, sys\nfor i in range(200000): os.getppid()\nprint('idle', flush=True)\n"
@@ -30,18 +34,6 @@ PROGRAMS = {
 }
 SECONDS = 10
 STRAY = 3
-
-
-def family(pid):
-    found = [pid]
-    for one in found:
-        for children in glob.glob(f"/proc/{one}/task/*/children"):
-            try:
-                with open(children, encoding="utf-8") as file:
-                    found += [int(word) for word in file.read().split()]
-            except OSError:
-                pass  # it has ended
-    return found
 
 
 def switches(pid):

@@ -20,14 +20,10 @@ TEST_CASE("no interrupt is lost in patched calls") {
   on_systrap([](Machine& m) {
     AddressSpace& space = m.add_program();
     GuestThread t(*m.platform, space);
-    t.start(guest_site);
-    REQUIRE(t.run().why == Why::kSyscall);
-    space.improve(site_at(m, guest_site_done));
-    std::atomic<int> sent{0};
+    call_and_patch(m, t);
     std::atomic<int> seen{0};
     std::thread interrupter([&] {
       for (int i = 0; i < 3000; i++) {
-        sent.store(i + 1);
         t.context->interrupt();
         // Each is answered before the next, wherever it struck.
         while (seen.load() <= i) std::this_thread::yield();

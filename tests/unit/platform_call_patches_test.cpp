@@ -13,18 +13,6 @@ using namespace std::chrono_literals;
 
 namespace {
 
-// What a guest thread of `space` reads there.
-uint64_t guest_word(Machine& m, AddressSpace& space, uint64_t address) {
-  uint64_t value = 0;
-  std::thread([&] {
-    GuestThread t(*m.platform, space);
-    t.start(guest_load, address);
-    REQUIRE(t.run().why == Why::kSyscall);
-    value = t.cpu.syscall_arg(0);
-  }).join();
-  return value;
-}
-
 uint64_t original_word(const Machine& m, const char* label) {
   uint64_t value;
   std::memcpy(&value, m.memory.at(static_cast<uint64_t>(label - guest_text)), sizeof value);
@@ -137,9 +125,7 @@ TEST_CASE("a patched call can end in other registers and another place") {
   on_systrap([](Machine& m) {
     AddressSpace& space = m.add_program();
     GuestThread t(*m.platform, space);
-    t.start(guest_site);
-    REQUIRE(t.run().why == Why::kSyscall);
-    space.improve(site_at(m, guest_site_done));
+    call_and_patch(m, t);
     for (int i = 0; i < 50; i++) {
       REQUIRE(t.run_with(0).why == Why::kSyscall);
       CHECK(t.cpu.syscall_number() == 1010);
@@ -158,9 +144,7 @@ TEST_CASE("vector registers are whole at a patched call, and can be replaced the
   on_systrap([](Machine& m) {
     AddressSpace& space = m.add_program();
     GuestThread t(*m.platform, space);
-    t.start(guest_site);
-    REQUIRE(t.run().why == Why::kSyscall);
-    space.improve(site_at(m, guest_site_done));
+    call_and_patch(m, t);
     REQUIRE(t.run_with(0).why == Why::kSyscall);
     const auto xmm3 = [&t](uint64_t* value) {
       std::memcpy(value, &t.cpu.xstate()[160 + 3 * 16], sizeof *value);
@@ -259,9 +243,7 @@ TEST_CASE("a guest that uses gs itself goes on trapping") {
   on_systrap([](Machine& m) {
     AddressSpace& space = m.add_program();
     GuestThread t(*m.platform, space);
-    t.start(guest_site);
-    REQUIRE(t.run().why == Why::kSyscall);
-    space.improve(site_at(m, guest_site_done));
+    call_and_patch(m, t);
     for (const uint64_t gs : {kDataAddress, uint64_t{0x7ffeffff0000}, uint64_t{0}, kDataAddress}) {
       CAPTURE(gs);
       Registers r = distinct_registers(guest_site);
@@ -282,9 +264,7 @@ TEST_CASE("a forked process keeps what is patched, and patches of its own are it
   on_systrap([](Machine& m) {
     AddressSpace& space = m.add_program();
     GuestThread t(*m.platform, space);
-    t.start(guest_site);
-    REQUIRE(t.run().why == Why::kSyscall);
-    space.improve(site_at(m, guest_site_done));
+    call_and_patch(m, t);
     auto child = m.platform->new_address_space(&space).take();
     CHECK(is_patched(m, *child, guest_site));
     child->improve(site_at(m, guest_site_six_done));
@@ -310,9 +290,7 @@ TEST_CASE("text whose protection changes is the guest's own again") {
   on_systrap([](Machine& m) {
     AddressSpace& space = m.add_program();
     GuestThread t(*m.platform, space);
-    t.start(guest_site);
-    REQUIRE(t.run().why == Why::kSyscall);
-    space.improve(site_at(m, guest_site_done));
+    call_and_patch(m, t);
     const Range text{kTextAddress, kTextAddress + kPageSize};
     REQUIRE(space.apply(std::array{Op::protect(text, kReadWrite | Prot::kExec)}).ok());
     // The patched version is gone; what was there before is the caller's to install.
@@ -341,9 +319,7 @@ TEST_CASE("a guest that maps something over the trampolines goes on trapping") {
   on_systrap([](Machine& m) {
     AddressSpace& space = m.add_program();
     GuestThread t(*m.platform, space);
-    t.start(guest_site);
-    REQUIRE(t.run().why == Why::kSyscall);
-    space.improve(site_at(m, guest_site_done));
+    call_and_patch(m, t);
     REQUIRE(t.run_with(0).why == Why::kSyscall);
     REQUIRE(
         space.apply(std::array{map_page(kSpare.start, m.memory, kDataOffset, kReadWrite)}).ok());

@@ -105,14 +105,7 @@ Op map_at_data(const Machine& m, uint64_t offset, Prot prot = kReadWrite) {
 // What another process reads from a page that it has now.
 uint64_t read_elsewhere(Machine& m, AddressSpace& other, uint64_t offset) {
   REQUIRE(other.apply(std::array{map_at_data(m, offset, Prot::kRead)}).ok());
-  uint64_t value = 0;
-  std::thread([&] {
-    GuestThread t(*m.platform, other);
-    t.start(guest_load, kDataAddress);
-    REQUIRE(t.run().why == Why::kSyscall);
-    value = t.cpu.syscall_arg(0);
-  }).join();
-  return value;
+  return guest_word(m, other, kDataAddress);
 }
 
 }  // namespace

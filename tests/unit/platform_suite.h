@@ -3,6 +3,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <thread>
 
 #include "platforms/fake/fake_platform.h"
 #include "platforms/ptrace/ptrace_platform.h"
@@ -101,6 +102,24 @@ inline void on_platforms(Which which, const std::function<void(Machine&)>& body)
     }
     body(machine);
   }
+}
+
+inline void on_systrap(const std::function<void(Machine&)>& body) {
+  on_platforms(Which::kRealCode, [&body](Machine& m) {
+    if (m.kind == "systrap") body(m);
+  });
+}
+
+// What guest code of `space` reads at `address`.
+inline uint64_t guest_word(Machine& m, AddressSpace& space, uint64_t address) {
+  uint64_t value = 0;
+  std::thread([&] {
+    GuestThread t(*m.platform, space);
+    t.start(guest_load, address);
+    REQUIRE(t.run().why == Why::kSyscall);
+    value = t.cpu.syscall_arg(0);
+  }).join();
+  return value;
 }
 
 }  // namespace boxrun::platform

@@ -23,12 +23,6 @@ using namespace std::chrono_literals;
 
 namespace {
 
-void on_systrap(const std::function<void(Machine&)>& body) {
-  on_platforms(Which::kRealCode, [&body](Machine& m) {
-    if (m.kind == "systrap") body(m);
-  });
-}
-
 const SystrapLayout& layout_of(const Machine& m) {
   return static_cast<SystrapAddressSpace&>(*m.space).process()->layout();
 }
@@ -57,13 +51,8 @@ class Timer {
 void check_serves(Machine& m) {
   auto space = m.platform->new_address_space(nullptr).take();
   REQUIRE(map_program(*space, m.memory).ok());
-  std::thread([&] {
-    GuestThread t(*m.platform, *space);
-    t.start(guest_load, kDataAddress);
-    m.memory.set_word(kDataOffset, 4711);
-    REQUIRE(t.run().why == Why::kSyscall);
-    CHECK(t.cpu.syscall_arg(0) == 4711);
-  }).join();
+  m.memory.set_word(kDataOffset, 4711);
+  CHECK(guest_word(m, *space, kDataAddress) == 4711);
 }
 
 }  // namespace
